@@ -1,0 +1,1 @@
+//! Task sources for peftml: synthetic problems and NumPy files.

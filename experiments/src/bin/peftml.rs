@@ -1,0 +1,2 @@
+//! The `peftml` command.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Studies, claims, run folders, figures and the peftml command.

@@ -1,0 +1,1 @@
+//! Block points, low-rank factors, named random streams and comparison for peftml.

@@ -1,0 +1,1 @@
+//! Solvers for low-rank meta-learning: global subspace intersection, first- and second-order methods.

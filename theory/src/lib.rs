@@ -1,0 +1,1 @@
+//! The linear meta-learning problem of PEFT-ML: tasks, losses, derivatives, predictions, certificates.
