@@ -1,1 +1,23 @@
-//! Block points, low-rank factors, named random streams and comparison for peftml.
+//! Ground floor of peftml: points, factors, streams and comparison.
+//!
+//! * [`Blocks`]: a point in a product of matrix spaces, one contiguous buffer.
+//! * [`LowRank`]: a factor pair `L R^T`, never formed unless asked for.
+//! * [`Seed`], [`Stream`]: random streams named by a path from one root.
+//! * [`decompose`]: symmetric eigenvalues, thin SVD, QR and Cholesky with typed errors.
+//! * [`compare`]: errors scaled by size, distances between subspaces.
+//! * [`kernel`]: products with explicit, sequential arithmetic.
+//!
+//! The crate knows nothing of tasks or losses. It starts no threads, reads no clock, no
+//! environment and no file; equal inputs give equal bits on one machine type.
+
+pub mod blocks;
+pub mod compare;
+pub mod decompose;
+pub mod kernel;
+pub mod low_rank;
+pub mod seed;
+
+pub use blocks::{BlockSpec, Blocks, Layout};
+pub use decompose::DecompositionError;
+pub use low_rank::{LowRank, ThinSvd};
+pub use seed::{Seed, SeedLabel, Stream};

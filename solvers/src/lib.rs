@@ -1,1 +1,14 @@
-//! Solvers for low-rank meta-learning: global subspace intersection, first- and second-order methods.
+//! Solvers for low-rank meta-learning on linear tasks.
+//!
+//! Two levels. [`Solver`] is one step of an iteration on any [`peftml_theory::Objective`], driven by
+//! [`iterate::run`]. [`BaseSolver`] answers the question that users have, "which base does
+//! meta-learning find for these tasks", whether by iteration or in closed form; [`registry`] lists
+//! every one of them.
+//!
+//! The crate knows no theorem, file or clock; solvers are configuration only (`&self`).
+
+pub mod iterate;
+pub mod problem;
+
+pub use iterate::{Evaluations, Observer, Solver, State, StopReason, StopRule};
+pub use problem::{BaseSolver, Problem, Solution, SolveError};

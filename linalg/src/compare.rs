@@ -1,0 +1,53 @@
+//! Errors scaled by size, distances between subspaces.
+
+use crate::{decompose, kernel};
+use faer::{Mat, MatRef};
+
+/// `||a - b||_F / ||b||_F`; the absolute error where `b = 0`. NaN if an entry is.
+pub fn relative_error(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
+    let error = distance(a, b);
+    let size = kernel::norm(b);
+    if size == 0.0 { error } else { error / size }
+}
+
+/// `||a - b||_F`.
+pub fn distance(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
+    let mut sum = 0.0;
+    for j in 0..a.ncols() {
+        for i in 0..a.nrows() {
+            let difference = a[(i, j)] - b[(i, j)];
+            sum += difference * difference;
+        }
+    }
+    sum.sqrt()
+}
+
+/// Sine of the largest principal angle between the spans of two orthonormal bases of equal width:
+/// `||(I - P P^T) Q||_2`.
+pub fn subspace_distance(p: MatRef<'_, f64>, q: MatRef<'_, f64>) -> f64 {
+    let mut overlap = Mat::zeros(p.ncols(), q.ncols());
+    kernel::mul(overlap.as_mut(), p.transpose(), q, 1.0);
+    let mut rest = q.to_owned();
+    kernel::mul_add(rest.as_mut(), p, overlap.as_ref(), -1.0);
+    decompose::singular_values(rest.as_ref())
+        .ok()
+        .and_then(|values| values.first().copied())
+        .unwrap_or(f64::NAN)
+        .min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subspace_distance_of_a_rotated_line_is_the_sine() {
+        let angle = 0.3_f64;
+        let p = Mat::from_fn(2, 1, |i, _| if i == 0 { 1.0 } else { 0.0 });
+        let q = Mat::from_fn(2, 1, |i, _| if i == 0 { angle.cos() } else { angle.sin() });
+        assert!(
+            (subspace_distance(p.as_ref(), q.as_ref()) - angle.sin()).abs() < 4.0 * f64::EPSILON
+        );
+        assert!(subspace_distance(p.as_ref(), p.as_ref()) < f64::EPSILON);
+    }
+}

@@ -1,0 +1,159 @@
+//! The question "which base does meta-learning find for these tasks", and its answers.
+
+use crate::{Evaluations, Observer, StopReason};
+use faer::Mat;
+use peftml_linalg::{Blocks, DecompositionError, LowRank};
+use peftml_theory::linear::{Kind, LinearError, Tasks};
+
+/// Tasks, with the adapters to be retrained.
+#[derive(Clone, Copy)]
+pub struct Problem<'a> {
+    /// The tasks.
+    pub tasks: &'a Tasks,
+    /// Symmetric (`U U^T`) or asymmetric (`U V^T`) adapters.
+    pub kind: Kind,
+    /// Width of the adapters.
+    pub rank: usize,
+}
+
+/// A base with one adapter per task.
+#[derive(Clone, Debug)]
+pub struct Solution {
+    /// The base `A`, d x d: the profile minimiser for the adapters.
+    pub base: Mat<f64>,
+    /// The tasks' adapters.
+    pub adapters: Vec<LowRank>,
+    /// The objective without the least-squares residual.
+    pub loss: f64,
+    /// Smallest eigenvalue of `D -> (1/T) sum_t N_t D N'_t` (theory.md C5); `None` where not computed.
+    pub rho: Option<f64>,
+    /// Smallest eigenvalue gap of the subspace intersection, divided by the number of neighbours;
+    /// `None` for other methods.
+    pub gap: Option<f64>,
+    /// Predicted `||A - A*||_F` (theory.md C9; for exact tasks the rounding bound); `None` where the
+    /// method predicts nothing.
+    pub predicted_error: Option<f64>,
+    /// Iterations; their meaning is the method's.
+    pub iterations: usize,
+    /// Why it ended.
+    pub stop_reason: StopReason,
+    /// Work done.
+    pub evaluations: Evaluations,
+    /// `||A_1 - A_1^T|| / ||A_1||`, largest over tasks: how far input to a symmetric problem is from
+    /// symmetric. 0 for asymmetric problems.
+    pub input_asymmetry: f64,
+}
+
+/// A way to find the base.
+pub trait BaseSolver: Send + Sync {
+    /// Solves `problem`, from `start` (blocks as in the profile objective) where the method has use
+    /// for one. The observer sees the states of iterative methods.
+    ///
+    /// # Errors
+    /// [`SolveError`]: refusals are typed, with the figures that explain them.
+    fn solve(
+        &self,
+        problem: &Problem<'_>,
+        start: Option<&Blocks>,
+        observer: &mut dyn Observer,
+    ) -> Result<Solution, SolveError>;
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SolveError {
+    /// The theory gives no answer for these sizes, whatever the data.
+    #[error(
+        "outside the conditions of the global solver: d = {dimension}, k = {rank}, T = {tasks}; it needs T >= 3, d > 2k and (T-1)(d-2k) >= d-k"
+    )]
+    OutsideConditions {
+        /// Dimension d.
+        dimension: usize,
+        /// Rank k.
+        rank: usize,
+        /// Number of tasks T.
+        tasks: usize,
+    },
+    /// The data do not determine the base.
+    #[error(
+        "the base is not identifiable from these tasks: rho = {rho:.3e}, eigenvalue gap = {gap:.3e}, relative residual = {residual:.3e}, predicted relative error = {predicted:.3e}"
+    )]
+    NotIdentifiable {
+        /// Smallest eigenvalue of the identification operator.
+        rho: f64,
+        /// Smallest eigenvalue gap.
+        gap: f64,
+        /// Relative residual.
+        residual: f64,
+        /// Predicted error relative to the offsets.
+        predicted: f64,
+    },
+    /// The tasks do not differ by matrices of rank 2k: another rank, or not exact.
+    #[error(
+        "adapters of rank {rank} do not explain the tasks: relative residual {residual:.3e}, rounding explains {allowed:.3e}; another rank, or matrices that are estimates (then give S or samples)"
+    )]
+    RankMismatch {
+        /// Rank asked for.
+        rank: usize,
+        /// Relative residual.
+        residual: f64,
+        /// What rounding explains.
+        allowed: f64,
+    },
+    /// A method for another number of tasks.
+    #[error("{method} is for T = {expected} tasks, these are {found}")]
+    TaskCount {
+        /// The method.
+        method: &'static str,
+        /// What it needs.
+        expected: &'static str,
+        /// Tasks given.
+        found: usize,
+    },
+    /// A method that is not defined for this kind of problem.
+    #[error("{method} is not defined for {what}")]
+    NotDefined {
+        /// The method.
+        method: &'static str,
+        /// The kind of problem.
+        what: &'static str,
+    },
+    /// A start that does not fit the problem.
+    #[error(
+        "the start does not fit: {what} is {rows} x {cols}, expected {expected_rows} x {expected_cols}"
+    )]
+    Start {
+        /// Which block.
+        what: String,
+        /// Rows found.
+        rows: usize,
+        /// Columns found.
+        cols: usize,
+        /// Rows expected.
+        expected_rows: usize,
+        /// Columns expected.
+        expected_cols: usize,
+    },
+    /// A method's setting that cannot be.
+    #[error("{name} = {value} is out of range: {expected}")]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: f64,
+        /// What would be right.
+        expected: &'static str,
+    },
+    /// The iteration left the finite numbers.
+    #[error("iteration {iteration} gave a value that is not finite")]
+    NotFinite {
+        /// The iteration.
+        iteration: usize,
+    },
+    /// The tasks themselves are malformed.
+    #[error(transparent)]
+    Linear(#[from] LinearError),
+    /// A decomposition failed.
+    #[error(transparent)]
+    Decomposition(#[from] DecompositionError),
+}

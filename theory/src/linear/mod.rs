@@ -1,0 +1,31 @@
+//! Linear tasks: ground truth, statistics, objectives, standard retraining and predictions.
+
+mod error;
+mod ground_truth;
+mod profile;
+pub mod standard;
+mod tasks;
+
+pub use error::LinearError;
+pub use ground_truth::GroundTruth;
+pub use profile::ProfileObjective;
+pub use tasks::{Task, TaskSource, Tasks};
+
+/// Whether offsets and adapters are `U U^T` or `U V^T`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `R = U U^T`.
+    Symmetric,
+    /// `R = U V^T`.
+    Asymmetric,
+}
+
+impl Kind {
+    /// `"symmetric"` or `"asymmetric"`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Symmetric => "symmetric",
+            Kind::Asymmetric => "asymmetric",
+        }
+    }
+}

@@ -1,0 +1,273 @@
+//! The LoRA-ML objective with the base eliminated.
+//!
+//! `F(U) = min_A 1/(2T) sum_t tr((A + R_t - Ahat_t) S_t (A + R_t - Ahat_t)^T)`, `R_t = U_t U_t^T`
+//! (blocks `U0..`) or `U_t V_t^T` (blocks `U0.., V0..`), each block d x k. The minimiser is
+//! `A(R) = [sum_t (C_t - R_t S_t)][sum_t S_t]^{-1}`. With `E_t = A + R_t - Ahat_t`, `G_t = E_t S_t`:
+//!
+//! * value `1/(2T) sum <E_t, G_t>`, without the least-squares residual
+//! * gradient `(1/T)(G_t + G_t^T) U_t`; asymmetric `(1/T) G_t V_t`, `(1/T) G_t^T U_t`
+//! * Hessian product with `dR_t`, `dA = -(sum dR_t S_t)(sum S_t)^{-1}`, `dG_t = (dA + dR_t) S_t`:
+//!   `(1/T)[(dG_t + dG_t^T) U_t + (G_t + G_t^T) Z_t]`; asymmetric
+//!   `(1/T)(dG_t V_t + G_t Z_v)`, `(1/T)(dG_t^T U_t + G_t^T Z_u)`
+//!
+//! Exact tasks are the case `S_t = I` (population loss). Source: theory.md, Derivatives.
+//! Cost: O(T d^2 k) for exact tasks, O(T d^3) with second moments.
+
+use super::standard::pooled_factor;
+use super::{Kind, LinearError, Tasks};
+use crate::objective::{Gauge, Objective};
+use faer::{Mat, MatMut, MatRef};
+use peftml_linalg::decompose::CholeskyFactor;
+use peftml_linalg::{Blocks, Layout, kernel};
+
+/// The profile objective; see the module's header.
+pub struct ProfileObjective<'a> {
+    tasks: &'a Tasks,
+    kind: Kind,
+    rank: usize,
+    layout: Layout,
+    pooled: Option<CholeskyFactor>,
+}
+
+/// Scratch: one d x d residual-moment `G_t` a task, one d x d base, one d x d difference.
+struct Work<'w> {
+    moments: &'w mut [f64],
+    base: &'w mut [f64],
+    spare: &'w mut [f64],
+}
+
+impl<'a> ProfileObjective<'a> {
+    /// The objective of `tasks` with adapters of width `rank`.
+    ///
+    /// # Errors
+    /// [`LinearError::Rank`] for a rank that is not in 1..=d,
+    /// [`LinearError::PooledInputsSingular`] where the base is not determined.
+    pub fn new(tasks: &'a Tasks, kind: Kind, rank: usize) -> Result<Self, LinearError> {
+        let d = tasks.dimension();
+        if rank == 0 || rank > d {
+            return Err(LinearError::Rank { rank, dimension: d });
+        }
+        let mut layout = Layout::repeated("U", tasks.count(), d, rank);
+        if kind == Kind::Asymmetric {
+            layout = layout.followed_by(&Layout::repeated("V", tasks.count(), d, rank));
+        }
+        let pooled = if tasks.is_exact() { None } else { Some(pooled_factor(tasks)?) };
+        Ok(Self { tasks, kind, rank, layout, pooled })
+    }
+
+    /// The tasks.
+    pub fn tasks(&self) -> &Tasks {
+        self.tasks
+    }
+
+    /// Symmetric or asymmetric adapters.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Width of the adapters.
+    pub fn rank(&self) -> usize {
+        self.rank
+    }
+
+    /// The right factor's block of task `t`: `U_t` itself where adapters are symmetric.
+    fn right<'b>(&self, x: &'b Blocks, t: usize) -> MatRef<'b, f64> {
+        match self.kind {
+            Kind::Symmetric => x.block(t),
+            Kind::Asymmetric => x.block(self.tasks.count() + t),
+        }
+    }
+
+    fn split<'w>(&self, work: &'w mut [f64]) -> Work<'w> {
+        let square = self.tasks.dimension() * self.tasks.dimension();
+        let (moments, rest) = work.split_at_mut(square * self.tasks.count());
+        let (base, rest) = rest.split_at_mut(square);
+        Work { moments, base, spare: &mut rest[..square] }
+    }
+
+    fn square<'w>(&self, slice: &'w mut [f64]) -> MatMut<'w, f64> {
+        let d = self.tasks.dimension();
+        MatMut::from_column_major_slice_mut(slice, d, d)
+    }
+
+    /// `base -= sum_t R_t S_t` with `R_t = left_t right_t^T`, then times `[sum S]^{-1}`; `base` holds
+    /// `sum_t C_t` (for the base) or 0 (for its derivative) on entry.
+    fn eliminate(
+        &self,
+        mut base: MatMut<'_, f64>,
+        spare: &mut [f64],
+        mut add_offset: impl FnMut(usize, MatMut<'_, f64>),
+    ) {
+        let count = self.tasks.count();
+        for t in 0..count {
+            match self.tasks.task(t).second_moment() {
+                None => {
+                    // R_t is subtracted by adding into the negated sum.
+                    kernel::scale(base.as_mut(), -1.0);
+                    add_offset(t, base.as_mut());
+                    kernel::scale(base.as_mut(), -1.0);
+                }
+                Some(s) => {
+                    spare.fill(0.0);
+                    let mut offset = self.square(spare);
+                    add_offset(t, offset.as_mut());
+                    kernel::mul_add(base.as_mut(), offset.as_ref(), s, -1.0);
+                }
+            }
+        }
+        match &self.pooled {
+            Some(factor) => factor.solve_right_in_place(base),
+            None => kernel::scale(base, 1.0 / count as f64),
+        }
+    }
+
+    /// The minimiser `A(R)`, d x d, into `base`.
+    fn base_into(&self, x: &Blocks, mut base: MatMut<'_, f64>, spare: &mut [f64]) {
+        base.fill(0.0);
+        for task in self.tasks.iter() {
+            kernel::add_scaled(base.as_mut(), 1.0, task.cross_moment());
+        }
+        self.eliminate(base, spare, |t, out| {
+            kernel::mul_add(out, x.block(t), self.right(x, t).transpose(), 1.0)
+        });
+    }
+
+    /// The base that is best for the adapters `x`: `A(R)`, d x d.
+    pub fn base(&self, x: &Blocks) -> Mat<f64> {
+        let d = self.tasks.dimension();
+        let mut base = Mat::zeros(d, d);
+        let mut spare = vec![0.0; d * d];
+        self.base_into(x, base.as_mut(), &mut spare);
+        base
+    }
+
+    /// Fills `G_t` for all tasks and returns the value.
+    fn residual_moments(&self, x: &Blocks, work: &mut Work<'_>) -> f64 {
+        let square = self.tasks.dimension() * self.tasks.dimension();
+        let d = self.tasks.dimension();
+        let mut base = MatMut::from_column_major_slice_mut(work.base, d, d);
+        self.base_into(x, base.as_mut(), work.spare);
+        let mut sum = 0.0;
+        for t in 0..self.tasks.count() {
+            let task = self.tasks.task(t);
+            let mut moment = self.square(&mut work.moments[t * square..(t + 1) * square]);
+            let mut error = self.square(work.spare);
+            for j in 0..d {
+                for i in 0..d {
+                    error[(i, j)] = base[(i, j)] - task.least_squares()[(i, j)];
+                }
+            }
+            kernel::mul_add(error.as_mut(), x.block(t), self.right(x, t).transpose(), 1.0);
+            match task.second_moment() {
+                Some(s) => kernel::mul(moment.as_mut(), error.as_ref(), s, 1.0),
+                None => moment.copy_from(error.as_ref()),
+            }
+            sum += kernel::inner(error.as_ref(), moment.as_ref());
+        }
+        sum / (2.0 * self.tasks.count() as f64)
+    }
+
+    /// `out_t = (1/T)(moment_t + moment_t^T) U_t`, or the asymmetric pair; `accumulate` adds.
+    fn contract(&self, t: usize, moment: MatRef<'_, f64>, x: &Blocks, out: &mut Blocks, add: bool) {
+        let count = self.tasks.count();
+        let weight = 1.0 / count as f64;
+        let accum = |out: MatMut<'_, f64>, a, b, add: bool| {
+            if add { kernel::mul_add(out, a, b, weight) } else { kernel::mul(out, a, b, weight) }
+        };
+        accum(out.block_mut(t), moment, self.right(x, t), add);
+        match self.kind {
+            Kind::Symmetric => accum(out.block_mut(t), moment.transpose(), x.block(t), true),
+            Kind::Asymmetric => {
+                accum(out.block_mut(count + t), moment.transpose(), x.block(t), add)
+            }
+        }
+    }
+
+    /// `out += dR_t = Z_u right^T + left Z_v^T`.
+    fn add_offset_derivative(&self, x: &Blocks, v: &Blocks, t: usize, mut out: MatMut<'_, f64>) {
+        kernel::mul_add(out.as_mut(), v.block(t), self.right(x, t).transpose(), 1.0);
+        kernel::mul_add(out, x.block(t), self.right(v, t).transpose(), 1.0);
+    }
+
+    fn second_derivative(
+        &self,
+        x: &Blocks,
+        v: &Blocks,
+        out: &mut Blocks,
+        work: &mut [f64],
+        full: bool,
+    ) {
+        let d = self.tasks.dimension();
+        let square = d * d;
+        let mut work = self.split(work);
+        if full {
+            self.residual_moments(x, &mut work);
+        }
+        let mut base = MatMut::from_column_major_slice_mut(work.base, d, d);
+        base.fill(0.0);
+        self.eliminate(base.as_mut(), work.spare, |t, out| {
+            self.add_offset_derivative(x, v, t, out)
+        });
+        for t in 0..self.tasks.count() {
+            if full {
+                let moment = &mut work.moments[t * square..(t + 1) * square];
+                let moment = self.square(moment);
+                self.contract(t, moment.as_ref(), v, out, false);
+            }
+            let mut change = self.square(work.spare);
+            change.copy_from(base.as_ref());
+            self.add_offset_derivative(x, v, t, change.as_mut());
+            match self.tasks.task(t).second_moment() {
+                None => self.contract(t, change.as_ref(), x, out, full),
+                Some(s) => {
+                    // The moment of this task has been used: its place holds dG_t.
+                    let moment = &mut work.moments[t * square..(t + 1) * square];
+                    let mut moment = self.square(moment);
+                    kernel::mul(moment.as_mut(), change.as_ref(), s, 1.0);
+                    self.contract(t, moment.as_ref(), x, out, full);
+                }
+            }
+        }
+    }
+}
+
+impl Objective for ProfileObjective<'_> {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn work_len(&self) -> usize {
+        self.tasks.dimension() * self.tasks.dimension() * (self.tasks.count() + 2)
+    }
+
+    fn value(&self, x: &Blocks, work: &mut [f64]) -> f64 {
+        let mut work = self.split(work);
+        self.residual_moments(x, &mut work)
+    }
+
+    fn gradient(&self, x: &Blocks, out: &mut Blocks, work: &mut [f64]) -> f64 {
+        let square = self.tasks.dimension() * self.tasks.dimension();
+        let mut work = self.split(work);
+        let value = self.residual_moments(x, &mut work);
+        for t in 0..self.tasks.count() {
+            let moment = self.square(&mut work.moments[t * square..(t + 1) * square]);
+            self.contract(t, moment.as_ref(), x, out, false);
+        }
+        value
+    }
+
+    fn hessian_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]) {
+        self.second_derivative(x, v, out, work, true);
+    }
+
+    fn gauss_newton_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]) {
+        self.second_derivative(x, v, out, work, false);
+    }
+
+    fn gauge(&self) -> Gauge {
+        match self.kind {
+            Kind::Symmetric => Gauge::Orthogonal,
+            Kind::Asymmetric => Gauge::GeneralLinear,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What a solver may ask of a function.
+
+use peftml_linalg::{Blocks, Layout};
+
+/// The group that leaves an objective alone; its orbits are flat directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    /// No symmetry.
+    None,
+    /// `U_t -> U_t Q_t`, each `Q_t` orthogonal: `k (k-1) / 2` flat directions a task where `U_t` has
+    /// full rank.
+    Orthogonal,
+    /// `(U_t, V_t) -> (U_t B_t, V_t B_t^-T)`, each `B_t` invertible: `k^2` flat directions a task
+    /// where the factors have full rank.
+    GeneralLinear,
+}
+
+/// A twice differentiable function on a product of matrix spaces.
+///
+/// `work` is scratch of length [`Objective::work_len`]: its contents on entry do not matter and
+/// mean nothing on return. With it every evaluation is free of allocation.
+pub trait Objective: Sync {
+    /// The space of points.
+    fn layout(&self) -> &Layout;
+
+    /// Length of the scratch that the other methods need.
+    fn work_len(&self) -> usize;
+
+    /// The value at `x`.
+    fn value(&self, x: &Blocks, work: &mut [f64]) -> f64;
+
+    /// Writes the Euclidean gradient at `x` into `out` and returns the value.
+    fn gradient(&self, x: &Blocks, out: &mut Blocks, work: &mut [f64]) -> f64;
+
+    /// Writes the Hessian at `x` times `v` into `out`.
+    fn hessian_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]);
+
+    /// Writes the Gauss-Newton approximation of the Hessian times `v` into `out`: the second
+    /// derivative without the terms that vanish with the residual.
+    fn gauss_newton_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]);
+
+    /// The symmetry group.
+    fn gauge(&self) -> Gauge;
+}
