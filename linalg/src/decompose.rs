@@ -172,6 +172,26 @@ pub fn symmetric_eigen(a: MatRef<'_, f64>) -> Result<(Vec<f64>, Mat<f64>), Decom
     Ok(((0..a.nrows()).map(|i| work.value(i)).collect(), work.vectors))
 }
 
+/// Eigenvalues alone, ascending, of the symmetric matrix with `a`'s lower triangle.
+pub fn symmetric_eigenvalues(a: MatRef<'_, f64>) -> Result<Vec<f64>, DecompositionError> {
+    check(a, true)?;
+    let n = a.nrows();
+    let no_vectors = evd::ComputeEigenvectors::No;
+    let request = evd::self_adjoint_evd_scratch::<f64>(n, no_vectors, Par::Seq, Default::default());
+    let mut memory = MemBuffer::new(request);
+    let mut values = Diag::zeros(n);
+    evd::self_adjoint_evd(
+        a,
+        values.as_mut(),
+        None,
+        Par::Seq,
+        MemStack::new(&mut memory),
+        Default::default(),
+    )
+    .map_err(|_| DecompositionError::NoConvergence { rows: n, cols: n })?;
+    Ok((0..n).map(|i| values.column_vector()[i]).collect())
+}
+
 /// Thin singular value decomposition.
 pub fn thin_svd(a: MatRef<'_, f64>) -> Result<ThinSvd, DecompositionError> {
     let mut work = SvdWorkspace::new(a.nrows(), a.ncols());
@@ -278,6 +298,9 @@ mod tests {
             let bound = 20.0 * n as f64 * f64::EPSILON;
             assert!(compare::relative_error(back.as_ref(), s.as_ref()) < bound);
             assert!(values.windows(2).all(|w| w[0] <= w[1]));
+            let alone = symmetric_eigenvalues(s.as_ref()).unwrap();
+            let largest = kernel::norm(s.as_ref());
+            assert!(alone.iter().zip(&values).all(|(a, b)| (a - b).abs() < bound * largest));
 
             let triples = thin_svd(g.as_ref()).unwrap();
             assert!(triples.values.windows(2).all(|w| w[0] >= w[1]));

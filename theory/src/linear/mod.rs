@@ -2,12 +2,15 @@
 
 mod error;
 mod ground_truth;
+mod identification;
+pub mod predictions;
 mod profile;
 pub mod standard;
 mod tasks;
 
 pub use error::LinearError;
 pub use ground_truth::GroundTruth;
+pub use identification::{Identification, IdentificationWork, Spectrum};
 pub use profile::ProfileObjective;
 pub use tasks::{Task, TaskSource, Tasks};
 
