@@ -1,0 +1,3 @@
+//! Problems with a known ground truth.
+
+pub mod linear;
