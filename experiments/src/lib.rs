@@ -1,1 +1,3 @@
 //! Studies, claims, run folders, figures and the peftml command.
+
+pub mod config;
