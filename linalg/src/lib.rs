@@ -6,6 +6,7 @@
 //! * [`decompose`]: symmetric eigenvalues, thin SVD, QR and Cholesky with typed errors.
 //! * [`compare`]: errors scaled by size, distances between subspaces.
 //! * [`kernel`]: products with explicit, sequential arithmetic.
+//! * [`panel`]: the same for matrices so small that a call costs more than its arithmetic.
 //!
 //! The crate knows nothing of tasks or losses. It starts no threads, reads no clock, no
 //! environment and no file; equal inputs give equal bits on one machine type.
@@ -15,6 +16,7 @@ pub mod compare;
 pub mod decompose;
 pub mod kernel;
 pub mod low_rank;
+pub mod panel;
 pub mod seed;
 
 pub use blocks::{BlockSpec, Blocks, Layout};

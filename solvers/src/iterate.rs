@@ -8,7 +8,7 @@
 //! A checkpoint is a [`State`] and nothing else. Nothing allocates after `init`.
 
 use crate::SolveError;
-use peftml_linalg::Blocks;
+use peftml_linalg::{Blocks, Layout};
 use peftml_theory::Objective;
 
 /// Why an iteration ended. Running out of iterations is a result, not an error.
@@ -84,6 +84,24 @@ pub struct State {
 }
 
 impl State {
+    /// The origin of `layout` with value and gradient zero: for methods that keep their own state and
+    /// show it in this form.
+    pub(crate) fn blank(layout: Layout) -> Self {
+        let x = Blocks::zeros(layout);
+        Self {
+            gradient: x.zeros_like(),
+            x,
+            value: 0.0,
+            gradient_norm: 0.0,
+            iteration: 0,
+            evaluations: Evaluations::default(),
+            stop: None,
+            vectors: Vec::new(),
+            scalars: Vec::new(),
+            work: Vec::new(),
+        }
+    }
+
     /// The state at `x` with value and gradient evaluated, `vectors` zero vectors of `x`'s space and
     /// `scalars` zeros.
     ///

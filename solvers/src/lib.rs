@@ -7,6 +7,7 @@
 //!
 //! The crate knows no theorem, file or clock; solvers are configuration only (`&self`).
 
+pub mod first_order;
 pub mod iterate;
 pub mod problem;
 

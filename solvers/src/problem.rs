@@ -2,7 +2,7 @@
 
 use crate::{Evaluations, Observer, StopReason};
 use faer::Mat;
-use peftml_linalg::{Blocks, DecompositionError, LowRank};
+use peftml_linalg::{Blocks, DecompositionError, LowRank, compare};
 use peftml_theory::linear::{Kind, LinearError, Tasks};
 
 /// Tasks, with the adapters to be retrained.
@@ -134,6 +134,12 @@ pub enum SolveError {
         /// Columns expected.
         expected_cols: usize,
     },
+    /// A method that starts at adapters, and none were given.
+    #[error("{method} needs a start: adapters U_t (and V_t where asymmetric), random and not zero")]
+    StartMissing {
+        /// The method.
+        method: &'static str,
+    },
     /// A method's setting that cannot be.
     #[error("{name} = {value} is out of range: {expected}")]
     Setting {
@@ -156,4 +162,23 @@ pub enum SolveError {
     /// A decomposition failed.
     #[error(transparent)]
     Decomposition(#[from] DecompositionError),
+}
+
+/// The start that `method` cannot do without.
+pub(crate) fn start_of<'b>(
+    method: &'static str,
+    start: Option<&'b Blocks>,
+) -> Result<&'b Blocks, SolveError> {
+    start.ok_or(SolveError::StartMissing { method })
+}
+
+/// Largest `||A_t - A_t^T|| / ||A_t||` of a symmetric problem; 0 for asymmetric ones.
+pub(crate) fn input_asymmetry(problem: &Problem<'_>) -> f64 {
+    if problem.kind == Kind::Asymmetric {
+        return 0.0;
+    }
+    let relative = |task: &peftml_theory::linear::Task| {
+        compare::relative_error(task.least_squares().transpose(), task.least_squares())
+    };
+    problem.tasks.iter().map(relative).fold(0.0, f64::max)
 }

@@ -1,0 +1,218 @@
+//! Products of small matrices in padded column-major panels.
+//!
+//! At d = 10 a general matrix product spends its time in dispatch and packing (about 75 ns a call);
+//! these loops are inlined into the caller's and keep the result in registers. A panel is `ld` rows by
+//! some columns with `ld` a multiple of [`LANES`]; the rows past the matrix hold zeros and stay zero.
+//!
+//! Every entry is a sum over the inner index in ascending order, without fused multiply-add: the
+//! bits do not depend on the width of the machine's vectors. Call these from inside [`vectorised`],
+//! which compiles its argument for the widest vectors that the machine has.
+//!
+//! Limits: no blocking for cache, so for d up to a few hundred.
+
+use faer::MatRef;
+use pulp::{Arch, NullaryFnOnce};
+
+/// Rows of a panel are a multiple of this.
+pub const LANES: usize = 4;
+
+/// `rows` rounded up to a multiple of [`LANES`].
+pub fn padded(rows: usize) -> usize {
+    rows.next_multiple_of(LANES)
+}
+
+/// Runs `work` compiled for the machine's vector instructions. What `work` calls must be
+/// `#[inline(always)]` to profit.
+#[inline]
+pub fn vectorised<R>(work: impl NullaryFnOnce<Output = R>) -> R {
+    Arch::new().dispatch(work)
+}
+
+/// Copies `a` into the panel `out` with leading dimension `ld` and clears the padding.
+pub fn load(out: &mut [f64], ld: usize, a: MatRef<'_, f64>) {
+    out.fill(0.0);
+    for (j, column) in out.chunks_exact_mut(ld).take(a.ncols()).enumerate() {
+        for (i, x) in column[..a.nrows()].iter_mut().enumerate() {
+            *x = a[(i, j)];
+        }
+    }
+}
+
+/// `out = a x` (`out` ld x k, `a` ld x n, `x` n x k with leading dimension `ldx >= n`).
+#[inline(always)]
+pub fn mul(out: &mut [f64], a: &[f64], ld: usize, n: usize, x: &[f64], ldx: usize, k: usize) {
+    let a = &a[..ld * n];
+    let mut j = 0;
+    while k - j >= 4 {
+        rows::<4>(&mut out[j * ld..(j + 4) * ld], a, ld, n, &x[j * ldx..], ldx);
+        j += 4;
+    }
+    if k - j >= 2 {
+        rows::<2>(&mut out[j * ld..(j + 2) * ld], a, ld, n, &x[j * ldx..], ldx);
+        j += 2;
+    }
+    if k > j {
+        rows::<1>(&mut out[j * ld..(j + 1) * ld], a, ld, n, &x[j * ldx..], ldx);
+    }
+}
+
+/// All rows of `K` columns, cut into blocks whose sums fit the registers.
+#[inline(always)]
+fn rows<const K: usize>(out: &mut [f64], a: &[f64], ld: usize, n: usize, x: &[f64], ldx: usize) {
+    let mut i = 0;
+    while i < ld {
+        let left = ld - i;
+        if K == 1 && left >= 16 {
+            block::<16, K>(out, a, ld, n, x, ldx, i);
+            i += 16;
+        } else if K <= 2 && left >= 12 {
+            block::<12, K>(out, a, ld, n, x, ldx, i);
+            i += 12;
+        } else if left >= 8 {
+            block::<8, K>(out, a, ld, n, x, ldx, i);
+            i += 8;
+        } else {
+            block::<4, K>(out, a, ld, n, x, ldx, i);
+            i += 4;
+        }
+    }
+}
+
+/// Rows `i..i+W` of `K` columns.
+#[inline(always)]
+fn block<const W: usize, const K: usize>(
+    out: &mut [f64],
+    a: &[f64],
+    ld: usize,
+    n: usize,
+    x: &[f64],
+    ldx: usize,
+    i: usize,
+) {
+    let mut sums = [[0.0; W]; K];
+    let x = &x[..(K - 1) * ldx + n];
+    for (p, column) in a.chunks_exact(ld).enumerate() {
+        let Some(column) = column[i..].first_chunk::<W>() else { return };
+        for c in 0..K {
+            let factor = x[c * ldx + p];
+            for w in 0..W {
+                sums[c][w] += column[w] * factor;
+            }
+        }
+    }
+    for c in 0..K {
+        out[c * ld + i..c * ld + i + W].copy_from_slice(&sums[c]);
+    }
+}
+
+/// `out = a^T b` (`a` ld x k, `b` ld x m, `out` k x m without padding).
+#[inline(always)]
+pub fn mul_transposed(out: &mut [f64], a: &[f64], b: &[f64], ld: usize) {
+    let k = a.len() / ld;
+    for (j, column) in b.chunks_exact(ld).enumerate() {
+        for (i, other) in a.chunks_exact(ld).enumerate() {
+            out[j * k + i] = dot(other, column);
+        }
+    }
+}
+
+/// `sum_i x_i y_i` of padded columns, in four running sums.
+#[inline(always)]
+pub fn dot(x: &[f64], y: &[f64]) -> f64 {
+    let mut sums = [0.0; LANES];
+    for (a, b) in x.as_chunks::<LANES>().0.iter().zip(y.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    (sums[0] + sums[2]) + (sums[1] + sums[3])
+}
+
+/// `out += a m` (`out` and `a` ld x k, `m` k x k without padding).
+#[inline(always)]
+pub fn add_mul_small(out: &mut [f64], a: &[f64], m: &[f64], ld: usize) {
+    let k = a.len() / ld;
+    for (j, column) in out.chunks_exact_mut(ld).enumerate() {
+        for (l, other) in a.chunks_exact(ld).enumerate() {
+            add_scaled(column, m[j * k + l], other);
+        }
+    }
+}
+
+/// `out += weight * u v^T` (`out` ld x n, `u` ld x k, `v` n x k with leading dimension `ldv`).
+#[inline(always)]
+pub fn add_outer(out: &mut [f64], weight: f64, u: &[f64], v: &[f64], ld: usize, ldv: usize) {
+    for (j, column) in out.chunks_exact_mut(ld).enumerate() {
+        for (left, right) in u.chunks_exact(ld).zip(v.chunks_exact(ldv)) {
+            add_scaled(column, weight * right[j], left);
+        }
+    }
+}
+
+/// `out += factor * x`, lengths multiples of [`LANES`].
+#[inline(always)]
+pub fn add_scaled(out: &mut [f64], factor: f64, x: &[f64]) {
+    for (y, x) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(x.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            y[lane] += factor * x[lane];
+        }
+    }
+}
+
+/// `out = a^T` for the n x n matrix in a panel of leading dimension `ld`.
+#[inline(always)]
+pub fn transpose(out: &mut [f64], a: &[f64], ld: usize, n: usize) {
+    for (j, column) in out.chunks_exact_mut(ld).take(n).enumerate() {
+        for (x, other) in column[..n].iter_mut().zip(a.chunks_exact(ld)) {
+            *x = other[j];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Seed;
+
+    fn panel(ld: usize, a: MatRef<'_, f64>) -> Vec<f64> {
+        let mut out = vec![f64::NAN; ld * a.ncols()];
+        load(&mut out, ld, a);
+        out
+    }
+
+    /// Entries are small integers: products and sums are exact, whatever the order.
+    #[test]
+    fn products_of_every_shape_are_those_of_the_definition() {
+        let mut stream = Seed::root(4).child("panel").stream();
+        for n in [1, 2, 3, 4, 5, 7, 8, 10, 12, 17, 20, 33] {
+            for k in 1..=9 {
+                let ld = padded(n);
+                let mut integers =
+                    |m| faer::Mat::from_fn(n, m, |_, _| (stream.below(9) as f64) - 4.0);
+                let (a, x, y) = (integers(n), integers(k), integers(k));
+                let (pa, px, py) =
+                    (panel(ld, a.as_ref()), panel(ld, x.as_ref()), panel(ld, y.as_ref()));
+                let mut out = vec![f64::NAN; ld * k];
+                vectorised(|| mul(&mut out, &pa, ld, n, &px, ld, k));
+                assert_eq!(out, panel(ld, (&a * &x).as_ref()), "n = {n}, k = {k}");
+                let mut gram = vec![f64::NAN; k * k];
+                mul_transposed(&mut gram, &px, &py, ld);
+                let expected = x.transpose() * &y;
+                for j in 0..k {
+                    for i in 0..k {
+                        assert_eq!(gram[j * k + i], expected[(i, j)]);
+                    }
+                }
+                add_mul_small(&mut out, &px, &gram, ld);
+                assert_eq!(out, panel(ld, (&a * &x + &x * &expected).as_ref()));
+                let mut square = pa.clone();
+                add_outer(&mut square, -2.0, &px, &py, ld, ld);
+                let outer = &x * y.transpose();
+                assert_eq!(square, panel(ld, (&a - &outer - &outer).as_ref()));
+                let mut back = vec![0.0; ld * n];
+                transpose(&mut back, &pa, ld, n);
+                assert_eq!(back, panel(ld, a.transpose()));
+            }
+        }
+    }
+}
