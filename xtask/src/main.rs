@@ -14,6 +14,7 @@ mod reproduce;
 mod run;
 mod studies;
 mod test;
+mod tidy;
 mod verify;
 mod workspace;
 
@@ -30,6 +31,7 @@ const VERBS: &[&Verb] = &[
     &test::VERB,
     &bench::VERB,
     &data::VERB,
+    &tidy::VERB,
     &ci::VERB,
 ];
 
