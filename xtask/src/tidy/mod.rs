@@ -279,6 +279,7 @@ mod tests {
             "// SAFETY: of another one.\nfn g() {}\nunsafe impl Send for A {}\n",
             3,
         ),
+        ("unsafe", "linalg/src/a.rs", "impl A {\n    /// Fast.\n    unsafe fn f() {}\n}\n", 3),
         ("places", "docs/a.md", concat!("see\nthe file /ho", "me/someone/x\n"), 2),
         ("hosts", ".cargo/config.toml", "[source.crates-io]\nreplace-with = \"mirror\"\n", 1),
         (
