@@ -9,5 +9,6 @@
 pub mod derivative_check;
 pub mod linear;
 pub mod objective;
+pub mod optimality;
 
 pub use objective::{Gauge, Objective};

@@ -240,8 +240,9 @@ fn noise(n: usize, mut at: impl FnMut(f64, &mut [f64])) -> f64 {
     let size = table[4].iter().map(|y| y * y).sum::<f64>().sqrt();
     for order in 1..=4 {
         for j in 0..NOISE_POINTS - order {
-            for i in 0..n {
-                table[j][i] = table[j + 1][i] - table[j][i];
+            let (left, right) = table.split_at_mut(j + 1);
+            for (y, next) in left[j].iter_mut().zip(&right[0]) {
+                *y = next - *y;
             }
         }
     }
