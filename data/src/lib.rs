@@ -1,10 +1,12 @@
 //! Task sources for peftml: synthetic problems and NumPy files.
 //!
 //! * [`synthetic::linear`]: the linear problems of the studies, drawn from named streams.
+//! * [`npz`]: NumPy archives, read within bounds and written all or nothing.
 //!
 //! The crate knows neither solvers nor networks.
 
 mod error;
+pub mod npz;
 pub mod synthetic;
 
-pub use error::DataError;
+pub use error::{DataError, FileProblem, MemberProblem, OutputProblem, Shape};

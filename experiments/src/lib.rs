@@ -1,3 +1,4 @@
 //! Studies, claims, run folders, figures and the peftml command.
 
+pub mod cli;
 pub mod config;

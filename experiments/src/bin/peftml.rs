@@ -1,2 +1,5 @@
 //! The `peftml` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    peftml_experiments::cli::main()
+}

@@ -1,0 +1,67 @@
+//! The `peftml` command: one module a subcommand.
+//!
+//! Results go to standard output (one JSON object a line, nothing else), progress and errors to
+//! standard error. Exit status 0; 1 where the work failed (a solver's refusal); 2 for bad usage or
+//! malformed input, with one sentence.
+
+mod failure;
+mod generate;
+mod output;
+
+pub use failure::Failure;
+pub use output::{print_json, print_line};
+
+use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+
+/// Meta-learning that plans for low-rank fine-tuning: linear problems, solvers and studies.
+#[derive(Parser)]
+#[command(name = "peftml", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every subcommand.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Number of the random streams' root
+    #[arg(long, global = true, default_value_t = 0, value_name = "NUMBER")]
+    pub seed: u64,
+    /// Worker threads, where a command uses any; results do not depend on them
+    #[arg(long, global = true, value_name = "COUNT")]
+    pub threads: Option<NonZeroUsize>,
+    /// JSON lines on standard output, also where a table is the default
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Draw a problem with a known ground truth
+    Generate(generate::Arguments),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    run(std::env::args_os())
+}
+
+/// Runs `arguments` (the first one is the program's name).
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
+    let result = match cli.command {
+        Command::Generate(arguments) => generate::run(&arguments, &cli.common),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
