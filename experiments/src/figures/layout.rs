@@ -1,0 +1,213 @@
+//! Where everything stands, in pixels of the drawn figure (95 mm are 360 px).
+
+use super::text::{Fonts, SLACK};
+use super::ticks::Ruler;
+use super::{Figure, Scale, Series, Style};
+
+pub(super) const WIDTH: f64 = 360.0;
+pub(super) const EDGE: f64 = 6.0;
+pub(super) const TITLE_EM: f64 = 10.5;
+pub(super) const LABEL_EM: f64 = 10.0;
+pub(super) const TICK_EM: f64 = 9.0;
+pub(super) const LEGEND_EM: f64 = 9.5;
+pub(super) const TICK_LENGTH: f64 = 4.0;
+const LINE_HEIGHT: f64 = 1.3;
+const PLOT_HEIGHT: f64 = 186.0;
+/// Length of a line's sample in the legend.
+pub(super) const SAMPLE: f64 = 20.0;
+const SAMPLE_GAP: f64 = 5.0;
+const ENTRY_GAP: f64 = 14.0;
+
+/// A line of text by its baseline.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub text: String,
+    pub x: f64,
+    pub baseline: f64,
+}
+
+/// Entry of the legend: its series, the sample's left end and middle height, the text beside it.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub series: usize,
+    pub x: f64,
+    pub y: f64,
+    pub lines: Vec<Line>,
+}
+
+/// All positions of one figure.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    pub height: f64,
+    /// Left, top, right and bottom edge of the plot.
+    pub plot: (f64, f64, f64, f64),
+    pub title: Vec<Line>,
+    pub legend: Vec<Entry>,
+    pub x: Ruler,
+    pub y: Ruler,
+    /// Lines of the labels of the axes; those of `y` are turned, with `x` for the baseline.
+    pub x_label: Vec<Line>,
+    pub y_label: Vec<Line>,
+}
+
+impl Layout {
+    /// `figure` is clean.
+    pub(super) fn new(figure: &Figure, fonts: &Fonts) -> Layout {
+        let step = |em: f64| em * LINE_HEIGHT;
+        let xs = figure.series.iter().flat_map(|s| s.x.iter().copied());
+        let ys = figure.series.iter().flat_map(ordinates);
+        let x = Ruler::new(figure.x.scale, xs, &swept(figure), 6);
+        let y =
+            Ruler::new(figure.y.scale, ys, &[], if figure.y.scale == Scale::Log { 8 } else { 6 });
+
+        let tick_width = widest(&y, fonts);
+        let y_lines = fonts.wrap(&figure.y.label, LABEL_EM, false, PLOT_HEIGHT + 8.0);
+        let left = EDGE
+            + y_lines.len() as f64 * step(LABEL_EM)
+            + 3.0
+            + tick_width * SLACK
+            + TICK_LENGTH
+            + 3.0;
+        let right = WIDTH - EDGE - 8.0;
+
+        let mut top = EDGE;
+        let title = stack(
+            fonts.wrap(&figure.title, TITLE_EM, true, WIDTH - 2.0 * EDGE),
+            EDGE,
+            &mut top,
+            TITLE_EM,
+        );
+        if !title.is_empty() {
+            top += 4.0;
+        }
+        let legend = legend(figure, fonts, &mut top);
+        top += 8.0;
+        let bottom = top + PLOT_HEIGHT;
+
+        let mut below = bottom + TICK_LENGTH + 3.0 + step(TICK_EM) + 1.0;
+        let middle = 0.5 * (left + right);
+        let x_label = stack(
+            fonts.wrap(&figure.x.label, LABEL_EM, false, right - left),
+            middle,
+            &mut below,
+            LABEL_EM,
+        );
+        let y_label = y_lines
+            .into_iter()
+            .enumerate()
+            .map(|(i, text)| Line {
+                text,
+                x: EDGE + LABEL_EM * 0.95 + i as f64 * step(LABEL_EM),
+                baseline: 0.5 * (top + bottom),
+            })
+            .collect();
+        Layout {
+            height: (below + EDGE - 1.0).ceil(),
+            plot: (left, top, right, bottom),
+            title,
+            legend,
+            x,
+            y,
+            x_label,
+            y_label,
+        }
+    }
+
+    /// Position of a value in the plot.
+    pub(super) fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        let (left, top, right, bottom) = self.plot;
+        (left + self.x.fraction(x) * (right - left), bottom - self.y.fraction(y) * (bottom - top))
+    }
+}
+
+/// Sideways shift of a series' markers, so that the error bars of several do not cover each other.
+pub(super) fn dodge(figure: &Figure, series: usize) -> f64 {
+    const SHIFT: f64 = 4.0;
+    let is_points = |s: &Series| s.style == Style::Points && s.low.is_some();
+    if !is_points(&figure.series[series]) {
+        return 0.0;
+    }
+    let count = figure.series.iter().filter(|s| is_points(s)).count();
+    let before = figure.series[..series].iter().filter(|s| is_points(s)).count();
+    (before as f64 - 0.5 * (count as f64 - 1.0)) * SHIFT
+}
+
+fn ordinates(series: &Series) -> impl Iterator<Item = f64> + '_ {
+    let ends = |values: &'_ Option<Vec<f64>>| values.clone().unwrap_or_default();
+    let own = if series.style == Style::Band { &[][..] } else { &series.y[..] };
+    own.iter().copied().chain(ends(&series.low)).chain(ends(&series.high))
+}
+
+/// The abscissae where a figure has so few that each deserves a label; else nothing.
+fn swept(figure: &Figure) -> Vec<f64> {
+    const FEW: usize = 7;
+    let mut values: Vec<f64> = Vec::new();
+    for &x in figure.series.iter().filter(|s| s.style != Style::Dashed).flat_map(|s| &s.x) {
+        if !values.contains(&x) {
+            values.push(x);
+        }
+        if values.len() > FEW {
+            return Vec::new();
+        }
+    }
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn widest(ruler: &Ruler, fonts: &Fonts) -> f64 {
+    ruler
+        .ticks
+        .iter()
+        .filter_map(|tick| tick.label.as_deref())
+        .map(|label| fonts.width(label, TICK_EM, false))
+        .fold(0.0, f64::max)
+}
+
+fn stack(lines: Vec<String>, x: f64, top: &mut f64, em: f64) -> Vec<Line> {
+    lines
+        .into_iter()
+        .map(|text| {
+            let baseline = *top + em;
+            *top += em * LINE_HEIGHT;
+            Line { text, x, baseline }
+        })
+        .collect()
+}
+
+/// Entries in rows above the plot; they flow like words and hide nothing.
+fn legend(figure: &Figure, fonts: &Fonts, top: &mut f64) -> Vec<Entry> {
+    let row = LEGEND_EM * 1.38;
+    let indent = SAMPLE + SAMPLE_GAP;
+    let (mut x, mut rows_here) = (EDGE, 0.0_f64);
+    let mut entries = Vec::new();
+    for (series, label) in figure
+        .series
+        .iter()
+        .enumerate()
+        .filter(|(_, s)| !s.label.trim().is_empty())
+        .map(|(i, s)| (i, &s.label))
+    {
+        let lines = fonts.wrap(label, LEGEND_EM, false, WIDTH - 2.0 * EDGE - indent);
+        let width = indent
+            + lines.iter().map(|line| fonts.width(line, LEGEND_EM, false)).fold(0.0, f64::max)
+                * SLACK;
+        if x > EDGE && x + width > WIDTH - EDGE {
+            *top += rows_here * row;
+            (x, rows_here) = (EDGE, 0.0);
+        }
+        rows_here = rows_here.max(lines.len() as f64);
+        let lines = lines
+            .into_iter()
+            .enumerate()
+            .map(|(i, text)| Line {
+                text,
+                x: x + indent,
+                baseline: *top + LEGEND_EM + i as f64 * row,
+            })
+            .collect();
+        entries.push(Entry { series, x, y: *top + LEGEND_EM * 0.66, lines });
+        x += width + ENTRY_GAP;
+    }
+    *top += rows_here * row;
+    entries
+}

@@ -1,0 +1,195 @@
+//! The SVG document.
+//!
+//! The plotting library writes each layer with whole numbers; a tenth of a pixel is its unit. The
+//! layers are put into groups here, with the title, the description and the figure's own data.
+
+use plotters::prelude::{IntoDrawingArea, SVGBackend};
+use serde::Serialize;
+
+use super::clean::clean;
+use super::draw::{Layer, Pen};
+use super::layout::{self, Layout};
+use super::text::{Fonts, RISE, SMALL, superscript};
+use super::{Figure, FigureError, Style, palette};
+
+const UNIT: f64 = 10.0;
+const OPEN: &str = "<metadata class=\"figure\">";
+const CLOSE: &str = "</metadata>";
+
+/// What the script of a page needs: the figure, and where each point is drawn.
+#[derive(Serialize)]
+struct Metadata<'a> {
+    figure: &'a Figure,
+    /// Left, top, right and bottom edge of the plot, in units of the view box.
+    plot: [i64; 4],
+    /// For each series its points' positions, `[x, y]`.
+    points: Vec<Vec<[i64; 2]>>,
+}
+
+pub(super) fn render(figure: &Figure) -> Result<String, FigureError> {
+    let figure = &clean(figure);
+    let fonts = Fonts::new()?;
+    let layout = Layout::new(figure, &fonts);
+    let size = (tenths(layout::WIDTH), tenths(layout.height));
+    let layer = |layer: Layer| draw(figure, &layout, (size.0 as u32, size.1 as u32), layer);
+
+    let id = identifier(&figure.name);
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\">\n",
+        layout::WIDTH,
+        layout.height,
+        size.0,
+        size.1
+    );
+    out.push_str(&format!("<title id=\"{id}-title\">{}</title>\n", escape(&figure.title)));
+    out.push_str(&format!("<desc id=\"{id}-desc\">{}</desc>\n", escape(&figure.description)));
+    out.push_str(&format!("{OPEN}{}{CLOSE}\n", escape(&metadata(figure, &layout)?)));
+    out.push_str(&format!(
+        "<g class=\"frame\" stroke-linecap=\"butt\">\n{}</g>\n",
+        layer(Layer::Frame)?
+    ));
+    // All bands lie below all lines.
+    for (i, series) in figure.series.iter().enumerate().filter(|(_, s)| s.has_band()) {
+        out.push_str(&format!(
+            "<g class=\"series colour-{}\" data-series=\"{i}\">\n{}</g>\n",
+            series.colour,
+            layer(Layer::Band(i))?
+        ));
+    }
+    for (i, series) in figure.series.iter().enumerate() {
+        let class = format!("class=\"series colour-{}\" data-series=\"{i}\"", series.colour);
+        let label = escape(&series.label);
+        out.push_str(&format!(
+            "<g {class} data-label=\"{label}\" stroke-linejoin=\"round\"{}>\n{}</g>\n",
+            dashes(figure, i),
+            layer(Layer::Series(i))?
+        ));
+    }
+    for (i, entry) in layout.legend.iter().enumerate() {
+        let series = entry.series;
+        out.push_str(&format!(
+            "<g class=\"legend\" data-series=\"{series}\"{}>\n{}</g>\n",
+            dashes(figure, series),
+            layer(Layer::Legend(i))?
+        ));
+    }
+    out.push_str("</svg>\n");
+    Ok(out)
+}
+
+pub(super) fn read(document: &str) -> Result<Figure, FigureError> {
+    #[derive(serde::Deserialize)]
+    struct Read {
+        figure: Figure,
+    }
+    let start = document.find(OPEN).ok_or(FigureError::NoMetadata)? + OPEN.len();
+    let length = document[start..].find(CLOSE).ok_or(FigureError::NoMetadata)?;
+    let text = document[start..start + length]
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"")
+        .replace("&amp;", "&");
+    Ok(serde_json::from_str::<Read>(&text)?.figure)
+}
+
+fn draw(
+    figure: &Figure,
+    layout: &Layout,
+    size: (u32, u32),
+    layer: Layer,
+) -> Result<String, FigureError> {
+    let mut buffer = String::new();
+    {
+        let area = SVGBackend::with_string(&mut buffer, size).into_drawing_area();
+        Pen { area: &area, unit: UNIT, dashes: false, figure, layout }.draw(layer)?;
+        area.present().map_err(|error| FigureError::Drawing {
+            figure: figure.name.clone(),
+            reason: error.to_string(),
+        })?;
+    }
+    let inner = buffer.lines().filter(|line| !line.starts_with("<svg ") && *line != "</svg>");
+    let mut out = String::with_capacity(buffer.len());
+    for line in inner {
+        if line.starts_with('<') {
+            out.push_str(&line.replace(" opacity=\"1\"", "").replace(" \"/>", "\"/>"));
+            // The text of an element stands on a line of its own.
+            if !line.starts_with("<text") {
+                out.push('\n');
+            }
+        } else {
+            out.push_str(&raise(line));
+        }
+    }
+    Ok(out)
+}
+
+/// Superscript characters as smaller, raised digits: not every font has the characters.
+fn raise(text: &str) -> String {
+    let mut out = String::new();
+    let mut raised = false;
+    for c in text.chars() {
+        match (superscript(c), raised) {
+            (Some(digit), false) => {
+                out.push_str(&format!(
+                    "<tspan dy=\"-{:.2}em\" font-size=\"{:.0}%\">",
+                    RISE / SMALL,
+                    100.0 * SMALL
+                ));
+                out.push(digit);
+                raised = true;
+            }
+            (Some(digit), true) => out.push(digit),
+            (None, true) => {
+                out.push_str(&format!("</tspan><tspan dy=\"{RISE}em\">"));
+                out.push(c);
+                out.push_str("</tspan>");
+                raised = false;
+            }
+            (None, false) => out.push(c),
+        }
+    }
+    if raised {
+        out.push_str("</tspan>");
+    }
+    out
+}
+
+fn dashes(figure: &Figure, series: usize) -> String {
+    let series = &figure.series[series];
+    if series.style != Style::Dashed {
+        return String::new();
+    }
+    let (dash, gap) = palette::dash(series.colour);
+    format!(" stroke-dasharray=\"{} {}\"", tenths(dash), tenths(gap))
+}
+
+fn metadata(figure: &Figure, layout: &Layout) -> Result<String, FigureError> {
+    let (left, top, right, bottom) = layout.plot;
+    let points = figure.series.iter().enumerate().map(|(i, series)| {
+        let shift = layout::dodge(figure, i);
+        series
+            .x
+            .iter()
+            .zip(&series.y)
+            .map(|(&x, &y)| layout.at(x, y))
+            .map(|(x, y)| [tenths(x + shift), tenths(y)])
+            .collect()
+    });
+    let metadata =
+        Metadata { figure, plot: [left, top, right, bottom].map(tenths), points: points.collect() };
+    Ok(serde_json::to_string(&metadata)?)
+}
+
+fn tenths(length: f64) -> i64 {
+    (length * UNIT).round() as i64
+}
+
+fn identifier(name: &str) -> String {
+    let id: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("figure-{id}")
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
