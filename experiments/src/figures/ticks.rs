@@ -93,8 +93,7 @@ fn linear(from: f64, to: f64, room: usize) -> Vec<Tick> {
     };
     let largest = from.abs().max(to.abs());
     // Beyond five digits, or below four zeros, a common power of ten goes into each label.
-    let exponent =
-        if largest >= 1e5 || largest < 1e-3 { largest.log10().floor() as i32 } else { 0 };
+    let exponent = if !(1e-3..1e5).contains(&largest) { largest.log10().floor() as i32 } else { 0 };
     let unit = 10f64.powi(exponent);
     let decimals = (-(step / unit).log10().floor()).clamp(0.0, 12.0) as usize;
     let mut ticks = Vec::new();
