@@ -8,6 +8,7 @@ mod bench;
 mod ci;
 mod data;
 mod failure;
+mod faults;
 mod flags;
 mod report;
 mod reproduce;
@@ -32,6 +33,7 @@ const VERBS: &[&Verb] = &[
     &bench::VERB,
     &data::VERB,
     &tidy::VERB,
+    &faults::VERB,
     &ci::VERB,
 ];
 
