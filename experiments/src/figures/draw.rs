@@ -201,7 +201,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
             Style::Line => self.line(&[from, to], colour, LINE_WIDTH)?,
             Style::Dashed => self.dashed(&[from, to], series, colour)?,
             Style::Points if series.low.is_some() => {
-                self.line(&[(middle.0, middle.1 - 4.5), (middle.0, middle.1 + 4.5)], colour, 1.0)?
+                self.line(&[(middle.0, middle.1 - 5.6), (middle.0, middle.1 + 5.6)], colour, 1.0)?
             }
             Style::Points | Style::Band => {}
         }

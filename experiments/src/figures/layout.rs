@@ -68,7 +68,7 @@ impl Layout {
             + tick_width * SLACK
             + TICK_LENGTH
             + 3.0;
-        let right = WIDTH - EDGE - 8.0;
+        let right = WIDTH - EDGE - overhang(&x, fonts, WIDTH - EDGE - left);
 
         let mut top = EDGE;
         let title = stack(
@@ -161,6 +161,20 @@ fn widest(ruler: &Ruler, fonts: &Fonts) -> f64 {
         .filter_map(|tick| tick.label.as_deref())
         .map(|label| fonts.width(label, TICK_EM, false))
         .fold(0.0, f64::max)
+}
+
+/// Space right of the plot, so that the last label of the horizontal axis is not cut.
+fn overhang(ruler: &Ruler, fonts: &Fonts, room: f64) -> f64 {
+    const LEAST: f64 = 6.0;
+    let beyond = |at: f64, label: &str| {
+        let half = 0.5 * fonts.width(label, TICK_EM, false) * SLACK;
+        half - (ruler.to - at) / (ruler.to - ruler.from) * room
+    };
+    ruler
+        .ticks
+        .iter()
+        .filter_map(|tick| tick.label.as_deref().map(|label| beyond(tick.at, label)))
+        .fold(LEAST, f64::max)
 }
 
 fn stack(lines: Vec<String>, x: f64, top: &mut f64, em: f64) -> Vec<Line> {

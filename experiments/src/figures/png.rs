@@ -45,18 +45,16 @@ pub(super) fn render(figure: &Figure) -> Result<Vec<u8>, FigureError> {
 
 /// Mean of each block of two by two dots.
 fn halve(canvas: &[u8], width: usize, height: usize) -> Vec<u8> {
-    let stride = 2 * width * 3;
     let mut out = Vec::with_capacity(width * height * 3);
-    for row in 0..height {
-        for column in 0..width {
-            for channel in 0..3 {
-                let at = 2 * row * stride + 2 * column * 3 + channel;
-                let sum: u16 = [at, at + 3, at + stride, at + stride + 3]
-                    .iter()
-                    .map(|&i| u16::from(canvas[i]))
-                    .sum();
-                out.push(((sum + 2) / 4) as u8);
-            }
+    for rows in canvas.chunks_exact(2 * 2 * width * 3) {
+        let (upper, lower) = rows.split_at(2 * width * 3);
+        for (a, b) in upper.chunks_exact(6).zip(lower.chunks_exact(6)) {
+            let mean = |i: usize| {
+                let sum =
+                    u16::from(a[i]) + u16::from(a[i + 3]) + u16::from(b[i]) + u16::from(b[i + 3]);
+                ((sum + 2) / 4) as u8
+            };
+            out.extend_from_slice(&[mean(0), mean(1), mean(2)]);
         }
     }
     out

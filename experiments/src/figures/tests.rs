@@ -61,3 +61,164 @@ fn every_series_has_its_group_and_the_legend_names_all() {
     }
     assert!(svg.contains("stroke-dasharray"));
 }
+
+#[test]
+fn what_cannot_be_drawn_is_left_out_and_said() {
+    let mut figure = sample();
+    figure.series[0].y = vec![0.0, f64::NAN, 2.2e-4];
+    figure.series[1].low = Some(vec![-1.0, 4.5]);
+    figure.series[2].x.push(5.0);
+    let svg = figure.to_svg().unwrap();
+    let said = description(&svg);
+    assert!(said.contains("&quot;LoRA-ML&quot;: 2 points left out"), "{said}");
+    // One end is negative, one is missing.
+    assert!(said.contains("&quot;standard&quot;: 2 ends of intervals left out"), "{said}");
+    assert!(said.contains("&quot;theory&quot; has 4 abscissae and 3 ordinates"), "{said}");
+    let drawn = Figure::from_svg(&svg).unwrap();
+    assert_eq!(drawn.series[0].y, vec![2.2e-4]);
+    assert_eq!(drawn.series[1].low, Some(vec![14.0, 4.5, 11.8]));
+    // Drawn again, the notes are not repeated.
+    assert_eq!(drawn.to_svg().unwrap(), svg);
+    // On a linear axis zero and negative values are values like others.
+    figure.y.scale = Scale::Linear;
+    let drawn = Figure::from_svg(&figure.to_svg().unwrap()).unwrap();
+    assert_eq!(drawn.series[0].y, vec![0.0, 2.2e-4]);
+}
+
+#[test]
+fn hard_figures_are_drawn() {
+    let huge = f64::MAX;
+    let columns = [
+        vec![],
+        vec![0.0],
+        vec![3.25; 40],
+        vec![f64::NAN; 3],
+        vec![f64::INFINITY, f64::NEG_INFINITY],
+        vec![-huge, huge],
+        vec![-1e300, 1e300],
+        vec![f64::MIN_POSITIVE, 5e-324, 1e300],
+        vec![1.0, 1.0 + f64::EPSILON],
+        vec![-0.0, 0.0],
+        vec![1e-300, 2e-300],
+    ];
+    let styles = [Style::Line, Style::Band, Style::Points, Style::Dashed];
+    for x in &columns {
+        for y in &columns {
+            for scale in [Scale::Linear, Scale::Log] {
+                let series = styles.map(|style| Series {
+                    style,
+                    label: "s\u{0}\u{7}<&\"".to_owned(),
+                    x: x.clone(),
+                    y: y.clone(),
+                    low: Some(y.iter().map(|v| v / 2.0).collect()),
+                    high: Some(y.iter().rev().copied().collect()),
+                    colour: usize::MAX,
+                });
+                let axis = Axis { label: "axis".to_owned(), scale };
+                let figure = Figure {
+                    x: axis.clone(),
+                    y: axis,
+                    series: series.to_vec(),
+                    ..Figure::default()
+                };
+                let svg = figure.to_svg().unwrap();
+                assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{x:?} {y:?}");
+                assert!(!svg.contains('\u{0}'), "XML holds no control characters");
+                assert!(svg.len() < 100_000, "{} bytes for {x:?} {y:?}", svg.len());
+            }
+        }
+    }
+    Figure { series: vec![Series::default()], ..Figure::default() }.to_png().unwrap();
+}
+
+#[test]
+fn nan_survives_json_as_null() {
+    let mut figure = sample();
+    figure.series[0].y[0] = f64::NAN;
+    let text = serde_json::to_string(&figure).unwrap();
+    let back: Figure = serde_json::from_str(&text).unwrap();
+    assert!(back.series[0].y[0].is_nan());
+    assert_eq!(back.series[1], figure.series[1]);
+}
+
+#[test]
+fn a_png_has_the_size_of_a_column_at_300_dots_per_inch_and_ink_of_every_colour() {
+    let png = sample().to_png().unwrap();
+    assert_eq!(png, sample().to_png().unwrap());
+    let mut reader = ::png::Decoder::new(std::io::Cursor::new(&png)).read_info().unwrap();
+    let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
+    let info = reader.next_frame(&mut pixels).unwrap();
+    assert_eq!(info.width, 1125);
+    let has = |colour: plotters::style::RGBColor| {
+        pixels.chunks_exact(3).any(|dot| dot == [colour.0, colour.1, colour.2])
+    };
+    for group in 0..2 {
+        assert!(has(palette::colour(group)));
+    }
+    // Letters are drawn: ink of text occurs; a colour of no series does not.
+    assert!(has(palette::INK));
+    assert!(!has(palette::colour(2)));
+}
+
+#[test]
+fn the_embedded_font_has_every_character_of_labels() {
+    use ab_glyph::Font;
+    let fonts = text::Fonts::new().unwrap();
+    for c in "0123456789\u{2212}×.,½‖²³ᵀαβγδεκλμρστφ≤≥–—’*".chars() {
+        assert_ne!(fonts.face(false).glyph_id(c).0, 0, "no glyph for {c}");
+    }
+}
+
+/// Every text of a figure as its left end, right end and baseline.
+fn extents(layout: &layout::Layout, fonts: &text::Fonts) -> Vec<(f64, f64, f64)> {
+    let left = |line: &layout::Line, em: f64, bold: bool| {
+        (line.x, line.x + fonts.width(&line.text, em, bold), line.baseline)
+    };
+    let mut all: Vec<_> = layout.title.iter().map(|l| left(l, layout::TITLE_EM, true)).collect();
+    for entry in &layout.legend {
+        all.extend(entry.lines.iter().map(|l| {
+            let (from, to, baseline) = left(l, layout::LEGEND_EM, false);
+            (from - layout::SAMPLE, to, baseline)
+        }));
+    }
+    let (from, _, to, _) = layout.plot;
+    for tick in &layout.x.ticks {
+        if let Some(label) = &tick.label {
+            let x = from + (tick.at - layout.x.from) / (layout.x.to - layout.x.from) * (to - from);
+            let half = 0.5 * fonts.width(label, layout::TICK_EM, false);
+            all.push((x - half, x + half, layout.height - 20.0));
+        }
+    }
+    all
+}
+
+#[test]
+fn no_text_is_cut_and_no_entries_of_the_legend_overlap() {
+    let fonts = text::Fonts::new().unwrap();
+    for words in [1, 3, 9, 30] {
+        for magnitude in [1e-7, 1.0, 123_456.0, 1e9] {
+            let label = |i: usize| vec![format!("method{i}"); words].join(" ");
+            let x: Vec<f64> = (1..40).map(|i| f64::from(i) * magnitude).collect();
+            let series = (0..7).map(|i| Series::line(label(i), i, x.clone(), x.clone()));
+            let figure = Figure {
+                title: label(9),
+                x: Axis::linear(label(8)),
+                y: Axis::log(label(7)),
+                series: series.collect(),
+                ..Figure::default()
+            };
+            let layout = layout::Layout::new(&figure, &fonts);
+            let all = extents(&layout, &fonts);
+            for &(from, to, _) in &all {
+                assert!(from >= 0.0 && to <= layout::WIDTH, "{from}..{to} for {words} words");
+            }
+            for (i, a) in all.iter().enumerate() {
+                for b in &all[i + 1..] {
+                    let apart = a.1 <= b.0 || b.1 <= a.0 || (a.2 - b.2).abs() >= 9.0;
+                    let ticks = a.2 == layout.height - 20.0 && b.2 == a.2;
+                    assert!(apart || ticks, "{a:?} and {b:?} overlap");
+                }
+            }
+        }
+    }
+}

@@ -105,11 +105,11 @@ fn linear(from: f64, to: f64, room: usize) -> Vec<Tick> {
         }
         let ratio = at / step;
         let label = ((ratio - ratio.round()).abs() < 1e-6).then(|| {
-            let text = sign(format!("{:.decimals$}", at / unit + 0.0));
-            if exponent == 0 || text.trim_matches(['0', '.', '\u{2212}']).is_empty() {
-                text.replace("\u{2212}0", "0")
-            } else {
-                format!("{text}×10{}", raised(exponent))
+            let text = sign(format!("{:.decimals$}", at / unit));
+            match text.trim_start_matches(MINUS) {
+                zero if zero.trim_matches(['0', '.']).is_empty() => zero.to_owned(),
+                _ if exponent == 0 => text,
+                _ => format!("{text}×10{}", raised(exponent)),
             }
         });
         ticks.push(Tick { at, label });
@@ -121,7 +121,7 @@ fn nice_step(rough: f64) -> f64 {
     let power = 10f64.powf(rough.log10().floor());
     let factor = [1.0, 2.0, 5.0, 10.0]
         .into_iter()
-        .find(|factor| factor * power >= rough * 0.999)
+        .find(|factor| factor * power >= rough * 0.8)
         .unwrap_or(10.0);
     factor * power
 }
@@ -154,17 +154,25 @@ fn logarithmic(from: f64, to: f64, room: usize) -> Vec<Tick> {
                 continue;
             }
             let wanted = labelled.contains(&digit) && decade.rem_euclid(stride) == 0;
-            ticks.push(Tick { at, label: wanted.then(|| scientific(digit, decade)) });
+            ticks.push(Tick {
+                at,
+                label: wanted.then(|| scientific(digit, decade, labelled.len() > 1)),
+            });
         }
     }
     ticks
 }
 
-/// `digit` times ten to `decade`.
-fn scientific(digit: i32, decade: i32) -> String {
+/// `digit` times ten to `decade`; `as_decimal` where neighbours are not all powers of ten.
+fn scientific(digit: i32, decade: i32, as_decimal: bool) -> String {
+    if as_decimal && (-4..0).contains(&decade) {
+        return format!("{:.*}", -decade as usize, f64::from(digit) * 10f64.powi(decade));
+    }
+    if as_decimal && (0..5).contains(&decade) {
+        return (digit * 10i32.pow(decade as u32)).to_string();
+    }
     match (digit, decade) {
         (digit, 0..=1) => (digit * 10i32.pow(decade as u32)).to_string(),
-        (digit, -1) if digit > 1 => format!("0.{digit}"),
         (1, decade) => format!("10{}", raised(decade)),
         (digit, decade) => format!("{digit}×10{}", raised(decade)),
     }
@@ -184,6 +192,58 @@ fn plain(value: f64) -> String {
     }
 }
 
+const MINUS: char = '\u{2212}';
+
 fn sign(text: String) -> String {
-    text.replace('-', "\u{2212}")
+    text.replace('-', &MINUS.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(ruler: &Ruler) -> Vec<&str> {
+        ruler.ticks.iter().filter_map(|tick| tick.label.as_deref()).collect()
+    }
+
+    #[test]
+    fn decades_carry_labels_and_their_digits_are_minor() {
+        let ruler = Ruler::new(Scale::Log, [0.5, 2e4].into_iter(), &[], 8);
+        assert_eq!(labels(&ruler), ["1", "10", "10²", "10³", "10⁴"]);
+        // Minor ticks stand at 2 to 9 times a decade and nowhere else.
+        for tick in &ruler.ticks {
+            let digit = 10f64.powf(tick.at - tick.at.floor());
+            assert!((digit - digit.round()).abs() < 1e-9 || digit > 9.999_999);
+        }
+        assert!(ruler.ticks.len() > 30);
+    }
+
+    #[test]
+    fn many_decades_are_thinned_and_few_are_filled() {
+        let many = Ruler::new(Scale::Log, [1e-30, 1.0].into_iter(), &[], 8);
+        assert!((4..=9).contains(&labels(&many).len()), "{:?}", labels(&many));
+        let few = Ruler::new(Scale::Log, [0.02, 0.2].into_iter(), &[], 8);
+        assert_eq!(labels(&few), ["0.02", "0.05", "0.1", "0.2"]);
+        let narrow = Ruler::new(Scale::Log, [1.1, 1.6].into_iter(), &[], 8);
+        assert_eq!(labels(&narrow), ["1.1", "1.2", "1.3", "1.4", "1.5", "1.6"]);
+    }
+
+    #[test]
+    fn linear_labels_are_round_numbers() {
+        let ruler = Ruler::new(Scale::Linear, [-1.0, 1.0].into_iter(), &[], 6);
+        assert_eq!(labels(&ruler), ["−1.0", "−0.5", "0.0", "0.5", "1.0"]);
+        let large = Ruler::new(Scale::Linear, [0.0, 3e6].into_iter(), &[], 6);
+        assert!(labels(&large).contains(&"3.0×10⁶"), "{:?}", labels(&large));
+    }
+
+    #[test]
+    fn the_few_values_of_a_sweep_are_the_labels() {
+        let swept = [5.0, 10.0, 20.0];
+        let ruler = Ruler::new(Scale::Log, swept.into_iter(), &swept, 6);
+        assert_eq!(labels(&ruler), ["5", "10", "20"]);
+        // Powers of ten on a logarithmic axis keep their minor ticks.
+        let powers = [100.0, 1000.0];
+        let ruler = Ruler::new(Scale::Log, powers.into_iter(), &powers, 6);
+        assert_eq!(labels(&ruler), ["100", "200", "500", "1000"]);
+    }
 }
