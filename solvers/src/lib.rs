@@ -9,7 +9,9 @@
 
 pub mod first_order;
 pub mod iterate;
+pub mod low_rank;
 pub mod problem;
+pub mod second_order;
 
 pub use iterate::{Evaluations, Observer, Solver, State, StopReason, StopRule};
 pub use problem::{BaseSolver, Problem, Solution, SolveError};

@@ -100,6 +100,26 @@ pub enum SolveError {
         /// What rounding explains.
         allowed: f64,
     },
+    /// Adapters of lower rank already explain the tasks: the base is not unique.
+    #[error(
+        "rank {rank} is too large: adapters of lower rank explain the tasks, so that the base is not determined; try a smaller rank"
+    )]
+    RankTooLarge {
+        /// Rank asked for.
+        rank: usize,
+    },
+    /// A task's inputs do not span the space: its least squares solution is not determined.
+    #[error(
+        "the inputs of task {task} do not span the space (eigenvalues of S from {smallest:.3e} to {largest:.3e}): more samples of that task, or an iterative solver, are needed"
+    )]
+    InputsSingular {
+        /// Task, from 0.
+        task: usize,
+        /// Smallest eigenvalue of S.
+        smallest: f64,
+        /// Largest eigenvalue of S.
+        largest: f64,
+    },
     /// A method for another number of tasks.
     #[error("{method} is for T = {expected} tasks, these are {found}")]
     TaskCount {
