@@ -6,6 +6,7 @@
 //!
 //! The crate knows nothing of solvers, files or clocks.
 
+pub mod certificate;
 pub mod derivative_check;
 pub mod linear;
 pub mod objective;
