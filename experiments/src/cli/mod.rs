@@ -7,6 +7,7 @@
 mod failure;
 mod generate;
 mod output;
+mod standard;
 
 pub use failure::Failure;
 pub use output::{print_json, print_line};
@@ -44,6 +45,8 @@ pub struct Common {
 enum Command {
     /// Draw a problem with a known ground truth
     Generate(generate::Arguments),
+    /// Find the base of standard retraining and what it leaves to adapt
+    Standard(standard::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -59,6 +62,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Generate(arguments) => generate::run(&arguments, &cli.common),
+        Command::Standard(arguments) => standard::run(&arguments, &cli.common),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
