@@ -8,6 +8,7 @@
 
 pub mod certificate;
 pub mod derivative_check;
+pub mod exact;
 pub mod linear;
 pub mod objective;
 pub mod optimality;
