@@ -12,5 +12,6 @@ pub mod exact;
 pub mod linear;
 pub mod objective;
 pub mod optimality;
+pub mod shallow;
 
 pub use objective::{Gauge, Objective};
