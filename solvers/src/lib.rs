@@ -7,11 +7,13 @@
 //!
 //! The crate knows no theorem, file or clock; solvers are configuration only (`&self`).
 
+pub mod adamw;
 pub mod first_order;
 pub mod iterate;
 pub mod low_rank;
 pub mod problem;
 pub mod second_order;
 
+pub use adamw::AdamW;
 pub use iterate::{Evaluations, Observer, Solver, State, StopReason, StopRule};
 pub use problem::{BaseSolver, Problem, Solution, SolveError};
