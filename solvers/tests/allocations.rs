@@ -8,7 +8,12 @@ use peftml_solvers::Problem;
 use peftml_solvers::first_order::authors::AuthorsScheme;
 use peftml_solvers::first_order::fine_tuning::GradientFineTuning;
 use peftml_solvers::first_order::standard::StandardScheme;
+use peftml_solvers::{AdamW, iterate};
+use peftml_theory::Objective;
 use peftml_theory::linear::{Kind, Tasks};
+use peftml_theory::shallow::{
+    Adapters, FineTuningObjective, Network, RetrainingObjective, Samples, Sizes,
+};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -76,6 +81,31 @@ fn same(name: &str, mut run: impl FnMut(usize)) {
     assert_eq!(few, many, "{name} allocates in its iterations");
 }
 
+/// AdamW on both objectives of the shallow network.
+fn shallow_steps_do_not_allocate() {
+    let mut stream = Seed::root(12).child("allocations").stream();
+    let sizes = Sizes::square(7);
+    let samples: Vec<Samples> = (0..3)
+        .map(|_| {
+            let x = stream.normal_matrix(7, 50, 1.0);
+            let y = stream.normal_matrix(50, 1, 1.0);
+            Samples::new(sizes, x.as_ref(), y.col(0)).unwrap()
+        })
+        .collect();
+    let adapters = Adapters { kind: Kind::Asymmetric, rank: 2 };
+    let network = Network::zeros(sizes).unwrap();
+    let retraining = RetrainingObjective::new(sizes, Some(adapters), &samples).unwrap();
+    let fine_tuning = FineTuningObjective::new(&network, adapters, &samples[0]).unwrap();
+    for (name, f) in [("retraining", &retraining as &dyn Objective), ("tuning", &fine_tuning)] {
+        let mut start = Blocks::zeros(f.layout().clone());
+        stream.fill_normal(0.5, start.as_mut_slice());
+        same(name, |steps| {
+            let rule = iterate::MaxIterations(steps);
+            iterate::run(&AdamW::default(), f, start.clone(), &rule, &mut iterate::Silent).unwrap();
+        });
+    }
+}
+
 #[test]
 fn iterations_do_not_allocate() {
     // The control: a loop that does allocate is seen.
@@ -83,6 +113,7 @@ fn iterations_do_not_allocate() {
         same("control", |steps| (0..steps).for_each(|i| drop(std::hint::black_box(vec![i; 3]))));
     });
     assert!(caught.is_err());
+    shallow_steps_do_not_allocate();
 
     for kind in [Kind::Symmetric, Kind::Asymmetric] {
         let (d, k, count) = (9, 2, 3);
