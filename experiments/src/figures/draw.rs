@@ -34,6 +34,8 @@ pub(super) enum Layer {
     Band(usize),
     Series(usize),
     Legend(usize),
+    /// A legend's sample of a series alone, in a box of [`layout::SWATCH`].
+    Swatch(usize),
 }
 
 /// A drawing area and the number of its units in one pixel of the figure.
@@ -53,6 +55,10 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
             Layer::Band(i) => self.interval(i),
             Layer::Series(i) => self.series(i),
             Layer::Legend(i) => self.entry(&self.layout.legend[i]),
+            Layer::Swatch(series) => {
+                let y = 0.5 * layout::SWATCH.1;
+                self.entry(&Entry { series, x: 0.0, y, lines: Vec::new() })
+            }
         }
     }
 

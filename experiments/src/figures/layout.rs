@@ -15,6 +15,8 @@ const LINE_HEIGHT: f64 = 1.3;
 const PLOT_HEIGHT: f64 = 186.0;
 /// Length of a line's sample in the legend.
 pub(super) const SAMPLE: f64 = 20.0;
+/// Width and height of a sample that stands alone.
+pub(super) const SWATCH: (f64, f64) = (SAMPLE, 12.0);
 const SAMPLE_GAP: f64 = 5.0;
 const ENTRY_GAP: f64 = 14.0;
 
@@ -51,8 +53,8 @@ pub(super) struct Layout {
 }
 
 impl Layout {
-    /// `figure` is clean.
-    pub(super) fn new(figure: &Figure, fonts: &Fonts) -> Layout {
+    /// `figure` is clean; a `bare` one has its title and legend elsewhere.
+    pub(super) fn new(figure: &Figure, fonts: &Fonts, bare: bool) -> Layout {
         let step = |em: f64| em * LINE_HEIGHT;
         let xs = figure.series.iter().flat_map(|s| s.x.iter().copied());
         let ys = figure.series.iter().flat_map(ordinates);
@@ -71,17 +73,14 @@ impl Layout {
         let right = WIDTH - EDGE - overhang(&x, fonts, WIDTH - EDGE - left);
 
         let mut top = EDGE;
-        let title = stack(
-            fonts.wrap(&figure.title, TITLE_EM, true, WIDTH - 2.0 * EDGE),
-            EDGE,
-            &mut top,
-            TITLE_EM,
-        );
-        if !title.is_empty() {
-            top += 4.0;
+        let (mut title, mut entries) = (Vec::new(), Vec::new());
+        if !bare {
+            let lines = fonts.wrap(&figure.title, TITLE_EM, true, WIDTH - 2.0 * EDGE);
+            title = stack(lines, EDGE, &mut top, TITLE_EM);
+            top += if title.is_empty() { 0.0 } else { 4.0 };
+            entries = legend(figure, fonts, &mut top);
+            top += 8.0;
         }
-        let legend = legend(figure, fonts, &mut top);
-        top += 8.0;
         let bottom = top + PLOT_HEIGHT;
 
         let mut below = bottom + TICK_LENGTH + 3.0 + step(TICK_EM) + 1.0;
@@ -105,7 +104,7 @@ impl Layout {
             height: (below + EDGE - 1.0).ceil(),
             plot: (left, top, right, bottom),
             title,
-            legend,
+            legend: entries,
             x,
             y,
             x_label,

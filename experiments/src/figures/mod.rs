@@ -24,6 +24,8 @@ mod svg;
 mod text;
 mod ticks;
 
+pub(crate) use svg::Inline;
+
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Why a figure could not be drawn or read.
@@ -199,6 +201,11 @@ impl Figure {
     /// As [`Figure::to_svg`], and [`FigureError::Png`].
     pub fn to_png(&self) -> Result<Vec<u8>, FigureError> {
         png::render(self)
+    }
+
+    /// The figure for a page that has title, legend and values beside it.
+    pub(crate) fn to_inline(&self, label: &str) -> Result<Inline, FigureError> {
+        svg::inline(self, label)
     }
 
     /// The figure that an SVG of [`Figure::to_svg`] shows (without what was dropped).

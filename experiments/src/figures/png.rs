@@ -22,7 +22,7 @@ const DOTS_PER_METRE: u32 = 11_811;
 pub(super) fn render(figure: &Figure) -> Result<Vec<u8>, FigureError> {
     let figure = &clean(figure);
     let fonts = Fonts::new()?;
-    let layout = Layout::new(figure, &fonts);
+    let layout = Layout::new(figure, &fonts, false);
     let (width, height) = ((layout::WIDTH * DOTS) as u32, (layout.height * DOTS).ceil() as u32);
     let mut canvas = vec![255_u8; (4 * width * height * 3) as usize];
     {

@@ -10,7 +10,7 @@ use super::clean::clean;
 use super::draw::{Layer, Pen};
 use super::layout::{self, Layout};
 use super::text::{Fonts, RISE, SMALL, superscript};
-use super::{Figure, FigureError, Style, palette};
+use super::{Figure, FigureError, Series, Style, palette};
 
 const UNIT: f64 = 10.0;
 const OPEN: &str = "<metadata class=\"figure\">";
@@ -26,54 +26,88 @@ struct Metadata<'a> {
     points: Vec<Vec<[i64; 2]>>,
 }
 
+/// A drawing for a page that has title, description, legend and values beside it.
+#[derive(Clone, Debug)]
+pub(crate) struct Inline {
+    /// The `<svg>` element.
+    pub svg: String,
+    /// An `<svg>` element for each series with its sample for a legend.
+    pub swatches: Vec<String>,
+    /// For each series its points' positions, `[x, y]`, in units of the view box.
+    pub points: Vec<Vec<[i64; 2]>>,
+    /// What is drawn: the figure without what had to be dropped.
+    pub figure: Figure,
+}
+
 pub(super) fn render(figure: &Figure) -> Result<String, FigureError> {
     let figure = &clean(figure);
-    let fonts = Fonts::new()?;
-    let layout = Layout::new(figure, &fonts);
-    let size = (tenths(layout::WIDTH), tenths(layout.height));
-    let layer = |layer: Layer| draw(figure, &layout, (size.0 as u32, size.1 as u32), layer);
+    let layout = Layout::new(figure, &Fonts::new()?, false);
+    let (width, height) = (tenths(layout::WIDTH), tenths(layout.height));
 
     let id = identifier(&figure.name);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {} {}\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\">\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-labelledby=\"{id}-title {id}-desc\">\n",
         layout::WIDTH,
-        layout.height,
-        size.0,
-        size.1
+        layout.height
     );
     out.push_str(&format!("<title id=\"{id}-title\">{}</title>\n", escape(&figure.title)));
     out.push_str(&format!("<desc id=\"{id}-desc\">{}</desc>\n", escape(&figure.description)));
     out.push_str(&format!("{OPEN}{}{CLOSE}\n", escape(&metadata(figure, &layout)?)));
-    out.push_str(&format!(
-        "<g class=\"frame\" stroke-linecap=\"butt\">\n{}</g>\n",
-        layer(Layer::Frame)?
-    ));
-    // All bands lie below all lines.
-    for (i, series) in figure.series.iter().enumerate().filter(|(_, s)| s.has_band()) {
-        out.push_str(&format!(
-            "<g class=\"series colour-{}\" data-series=\"{i}\">\n{}</g>\n",
-            series.colour,
-            layer(Layer::Band(i))?
-        ));
-    }
-    for (i, series) in figure.series.iter().enumerate() {
-        let class = format!("class=\"series colour-{}\" data-series=\"{i}\"", series.colour);
-        let label = escape(&series.label);
-        out.push_str(&format!(
-            "<g {class} data-label=\"{label}\" stroke-linejoin=\"round\"{}>\n{}</g>\n",
-            dashes(figure, i),
-            layer(Layer::Series(i))?
-        ));
-    }
+    out.push_str(&layers(figure, &layout)?);
     for (i, entry) in layout.legend.iter().enumerate() {
         let series = entry.series;
         out.push_str(&format!(
             "<g class=\"legend\" data-series=\"{series}\"{}>\n{}</g>\n",
             dashes(figure, series),
-            layer(Layer::Legend(i))?
+            draw(figure, &layout, Layer::Legend(i))?
         ));
     }
     out.push_str("</svg>\n");
+    Ok(out)
+}
+
+/// `label` is what a screen reader says.
+pub(super) fn inline(figure: &Figure, label: &str) -> Result<Inline, FigureError> {
+    let figure = clean(figure);
+    let layout = Layout::new(&figure, &Fonts::new()?, true);
+    let (width, height) = (tenths(layout::WIDTH), tenths(layout.height));
+    let svg = format!(
+        "<svg class=\"plot\" viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{}\">\n{}</svg>\n",
+        escape(label),
+        layers(&figure, &layout)?
+    );
+    let (width, height) = (tenths(layout::SWATCH.0), tenths(layout::SWATCH.1));
+    let swatch = |i: usize| -> Result<String, FigureError> {
+        Ok(format!(
+            "<svg class=\"swatch\" viewBox=\"0 0 {width} {height}\" aria-hidden=\"true\"><g{}>\n{}</g></svg>",
+            dashes(&figure, i),
+            draw(&figure, &layout, Layer::Swatch(i))?
+        ))
+    };
+    let swatches = (0..figure.series.len()).map(swatch).collect::<Result<_, _>>()?;
+    let points = positions(&figure, &layout);
+    Ok(Inline { svg, swatches, points, figure })
+}
+
+/// Frame, bands and series. All bands lie below all lines.
+fn layers(figure: &Figure, layout: &Layout) -> Result<String, FigureError> {
+    let mut out = format!("<g class=\"frame\">\n{}</g>\n", draw(figure, layout, Layer::Frame)?);
+    for (i, series) in figure.series.iter().enumerate().filter(|(_, s)| s.has_band()) {
+        out.push_str(&format!(
+            "<g class=\"series colour-{}\" data-series=\"{i}\">\n{}</g>\n",
+            series.colour,
+            draw(figure, layout, Layer::Band(i))?
+        ));
+    }
+    for (i, series) in figure.series.iter().enumerate() {
+        out.push_str(&format!(
+            "<g class=\"series colour-{}\" data-series=\"{i}\" data-label=\"{}\" stroke-linejoin=\"round\"{}>\n{}</g>\n",
+            series.colour,
+            escape(&series.label),
+            dashes(figure, i),
+            draw(figure, layout, Layer::Series(i))?
+        ));
+    }
     Ok(out)
 }
 
@@ -92,12 +126,8 @@ pub(super) fn read(document: &str) -> Result<Figure, FigureError> {
     Ok(serde_json::from_str::<Read>(&text)?.figure)
 }
 
-fn draw(
-    figure: &Figure,
-    layout: &Layout,
-    size: (u32, u32),
-    layer: Layer,
-) -> Result<String, FigureError> {
+fn draw(figure: &Figure, layout: &Layout, layer: Layer) -> Result<String, FigureError> {
+    let size = (tenths(layout::WIDTH) as u32, tenths(layout.height) as u32);
     let mut buffer = String::new();
     {
         let area = SVGBackend::with_string(&mut buffer, size).into_drawing_area();
@@ -165,19 +195,20 @@ fn dashes(figure: &Figure, series: usize) -> String {
 
 fn metadata(figure: &Figure, layout: &Layout) -> Result<String, FigureError> {
     let (left, top, right, bottom) = layout.plot;
-    let points = figure.series.iter().enumerate().map(|(i, series)| {
+    let plot = [left, top, right, bottom].map(tenths);
+    Ok(serde_json::to_string(&Metadata { figure, plot, points: positions(figure, layout) })?)
+}
+
+fn positions(figure: &Figure, layout: &Layout) -> Vec<Vec<[i64; 2]>> {
+    let of = |(i, series): (usize, &Series)| {
         let shift = layout::dodge(figure, i);
-        series
-            .x
-            .iter()
-            .zip(&series.y)
-            .map(|(&x, &y)| layout.at(x, y))
-            .map(|(x, y)| [tenths(x + shift), tenths(y)])
-            .collect()
-    });
-    let metadata =
-        Metadata { figure, plot: [left, top, right, bottom].map(tenths), points: points.collect() };
-    Ok(serde_json::to_string(&metadata)?)
+        let at = |(&x, &y): (&f64, &f64)| {
+            let (x, y) = layout.at(x, y);
+            [tenths(x + shift), tenths(y)]
+        };
+        series.x.iter().zip(&series.y).map(at).collect()
+    };
+    figure.series.iter().enumerate().map(of).collect()
 }
 
 fn tenths(length: f64) -> i64 {

@@ -207,7 +207,7 @@ fn no_text_is_cut_and_no_entries_of_the_legend_overlap() {
                 series: series.collect(),
                 ..Figure::default()
             };
-            let layout = layout::Layout::new(&figure, &fonts);
+            let layout = layout::Layout::new(&figure, &fonts, false);
             let all = extents(&layout, &fonts);
             for &(from, to, _) in &all {
                 assert!(from >= 0.0 && to <= layout::WIDTH, "{from}..{to} for {words} words");
