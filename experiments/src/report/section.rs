@@ -1,0 +1,185 @@
+//! The part of a page that shows one run.
+
+use serde_json::{Map, Value};
+
+use super::html::{brief_number, escape, words};
+use super::run::Run;
+use super::{figure, tables};
+
+/// The section of `run`; `id` is its anchor.
+pub(super) fn render(run: &Run, id: &str) -> String {
+    let mut notes = run.notes.clone();
+    let tables = tables::render(run, id, &mut notes);
+    let figures: String = run
+        .figures
+        .iter()
+        .enumerate()
+        .map(|(i, drawn)| figure::render(drawn, &format!("{id}-figure-{}", i + 1)))
+        .collect();
+    let mut out = format!(
+        "<article class=\"study\" id=\"{id}\">\n<header>\n<p class=\"kicker\">{}</p>\n<h2>{}</h2>\n",
+        kicker(run),
+        escape(&run.title())
+    );
+    if !run.about("question").is_empty() {
+        out.push_str(&format!("<p class=\"question\">{}</p>\n", escape(run.about("question"))));
+    }
+    out.push_str("</header>\n");
+    if let Some(answer) =
+        run.summary.get("answer").and_then(Value::as_str).filter(|answer| !answer.is_empty())
+    {
+        out.push_str(&format!("<p class=\"answer\">{}</p>\n", escape(answer)));
+    }
+    notes.extend(troubles(run));
+    for note in &notes {
+        out.push_str(&format!("<p class=\"note\">{}</p>\n", escape(note)));
+    }
+    out.push_str(&headline(run));
+    if !figures.is_empty() {
+        out.push_str(&format!(
+            "<section>\n<h3>Figures</h3>\n<div class=\"figures\">\n{figures}</div>\n</section>\n"
+        ));
+    }
+    out.push_str(&tables);
+    out.push_str(&verdicts(run));
+    out.push_str(&configuration(run));
+    out.push_str(&provenance(run));
+    out + "</article>\n"
+}
+
+fn kicker(run: &Run) -> String {
+    let mut parts = vec![escape(&run.name())];
+    if let Some(seeds) = run.run.get("seeds").and_then(Value::as_str) {
+        parts.push(format!("seeds {}", escape(seeds)));
+    }
+    if let Some(status) = run.run.get("status").and_then(Value::as_str) {
+        parts.push(format!("<span class=\"status\">{}</span>", escape(status)));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(" · ")
+}
+
+/// Missing, failed and refused trials, in words.
+fn troubles(run: &Run) -> Vec<String> {
+    let mut notes = Vec::new();
+    let trials = |key: &str| {
+        run.run.get("trials").and_then(|trials| trials.get(key)).and_then(Value::as_u64)
+    };
+    if let (Some(total), Some(finished)) = (trials("total"), trials("finished"))
+        && finished < total
+    {
+        notes.push(format!(
+            "{finished} of {total} trials are finished: everything below speaks of those alone."
+        ));
+    }
+    for (key, what) in [("failed", "failed"), ("refused", "refused by a method")] {
+        let list = run.run.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+        if let Some(first) = list.first() {
+            let text = |key: &str| first.get(key).and_then(Value::as_str).unwrap_or("?");
+            notes.push(format!(
+                "{} {what}; the first is {}: {}.",
+                trials_of(list.len()),
+                text("trial"),
+                text("reason")
+            ));
+        }
+    }
+    notes
+}
+
+fn trials_of(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "trial" } else { "trials" })
+}
+
+/// Headline figures of summary.json.
+fn headline(run: &Run) -> String {
+    let Some(figures) = run.summary.get("figures").and_then(Value::as_object) else {
+        return String::new();
+    };
+    if figures.is_empty() {
+        return String::new();
+    }
+    let items: String = figures
+        .iter()
+        .map(|(name, value)| {
+            format!("<div><dt>{}</dt><dd>{}</dd></div>\n", words(name), value_html(value))
+        })
+        .collect();
+    format!("<dl class=\"headline\">\n{items}</dl>\n")
+}
+
+/// Any JSON value in short.
+pub(super) fn value_html(value: &Value) -> String {
+    match value {
+        Value::Null => "–".to_owned(),
+        Value::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
+        Value::Number(value) => {
+            value.as_f64().map_or_else(|| escape(&value.to_string()), brief_number)
+        }
+        Value::String(text) => escape(text),
+        Value::Array(items) => items.iter().map(value_html).collect::<Vec<_>>().join(", "),
+        Value::Object(map) => map
+            .iter()
+            .map(|(key, value)| format!("{} {}", words(key), value_html(value)))
+            .collect::<Vec<_>>()
+            .join(", "),
+    }
+}
+
+fn verdicts(run: &Run) -> String {
+    if run.verdicts.is_empty() {
+        return String::new();
+    }
+    let text = |verdict: &Map<String, Value>, keys: &[&str]| {
+        keys.iter().find_map(|key| verdict.get(*key)).map(value_html).unwrap_or_default()
+    };
+    let (ids, outcomes, statements) =
+        (["id", "claim", "name"], ["verdict", "outcome", "status"], ["statement"]);
+    let known =
+        |key: &String| ids.iter().chain(&outcomes).chain(&statements).any(|name| name == key);
+    let rows: String = run
+        .verdicts
+        .iter()
+        .map(|verdict| {
+            let rest: String = verdict
+                .iter()
+                .filter(|(key, _)| !known(key))
+                .map(|(key, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>", words(key), value_html(value)))
+                .collect();
+            format!(
+                "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}<dl class=\"facts\">{rest}</dl></td></tr>\n",
+                text(verdict, &ids), text(verdict, &outcomes), text(verdict, &statements)
+            )
+        })
+        .collect();
+    format!(
+        "<section>\n<h3>Claims</h3>\n<div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Claims\"><table class=\"claims\"><thead><tr><th scope=\"col\">claim</th><th scope=\"col\">verdict</th><th scope=\"col\">statement and evidence</th></tr></thead><tbody>\n{rows}</tbody></table></div>\n</section>\n"
+    )
+}
+
+fn configuration(run: &Run) -> String {
+    let Some(config) = &run.config else { return String::new() };
+    format!(
+        "<details class=\"config\"><summary>Configuration</summary>\n<pre tabindex=\"0\">{}</pre>\n</details>\n",
+        escape(config)
+    )
+}
+
+fn provenance(run: &Run) -> String {
+    if run.run.is_empty() {
+        return String::new();
+    }
+    let shown_elsewhere = ["study", "failed", "refused"];
+    let mut items = String::new();
+    for (key, value) in run.run.iter().filter(|(key, _)| !shown_elsewhere.contains(&key.as_str())) {
+        let value = match (key.as_str(), value) {
+            ("command", Value::String(command)) => format!("<code>{}</code>", escape(command)),
+            (_, value) => value_html(value),
+        };
+        items.push_str(&format!("<div><dt>{}</dt><dd>{value}</dd></div>\n", words(key)));
+    }
+    items.push_str(&format!("<div><dt>folder</dt><dd>{}</dd></div>\n", escape(&run.folder())));
+    format!(
+        "<section class=\"provenance\">\n<h3>Provenance</h3>\n<dl class=\"facts\">\n{items}</dl>\n</section>\n"
+    )
+}
