@@ -52,7 +52,7 @@ pub fn write(runs: &[PathBuf], out: &Path) -> Result<(), ReportError> {
 /// The page of `runs`, as text.
 ///
 /// # Errors
-/// As [`write`], without those of writing.
+/// As [`write()`], without those of writing.
 pub fn render(runs: &[PathBuf]) -> Result<String, ReportError> {
     if runs.is_empty() {
         return Err(ReportError::NoRuns);

@@ -180,7 +180,7 @@ fn damaged_folders_leave_a_note_and_never_a_panic() {
         assert!(damaged.contains("class=\"note\""), "{file}");
         assert!(damaged.contains(file) && damaged != sound, "{file} is not named");
         // Every length and a flip of every kind of bit, at a stride that keeps the test short.
-        let stride = whole.len() / 60 + 1;
+        let stride = whole.len() / 20 + 1;
         for end in (0..whole.len()).step_by(stride) {
             std::fs::write(folder.join(file), &whole[..end]).unwrap();
             page(&folder);
