@@ -5,3 +5,4 @@ pub mod config;
 pub mod figures;
 pub mod report;
 pub mod runs;
+pub mod slurm;

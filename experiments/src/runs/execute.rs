@@ -32,6 +32,11 @@ impl Shard {
         Ok(Self { k: if k == 0 { m } else { k }, m })
     }
 
+    /// All shards of a cut into `m`.
+    pub fn all(m: usize) -> impl Iterator<Item = Self> {
+        (1..=m).map(move |k| Self { k, m })
+    }
+
     /// Its number, from 1, and how many there are.
     pub fn numbers(self) -> (usize, usize) {
         (self.k, self.m)
@@ -39,7 +44,7 @@ impl Shard {
 
     /// The trials of this shard. Groups are given, costliest first, each to the shard with the least
     /// cost so far: every shard can work this out for itself.
-    pub fn select<'t>(self, trials: &'t [Trial]) -> Vec<&'t Trial> {
+    pub fn select(self, trials: &[Trial]) -> Vec<&Trial> {
         let mut loads = vec![0.0_f64; self.m];
         let mut chosen = Vec::new();
         for group in groups(trials.iter().collect()) {

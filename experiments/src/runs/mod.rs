@@ -25,7 +25,7 @@ pub use execute::{Execution, Options, PartName, Progress, Shard, Silent, execute
 pub use folder::{Lock, RunFolder, write_atomically};
 pub use merge::{Merged, merge};
 pub use parts::Mixtures;
-pub use status::{Failure, Status, status};
+pub use status::{Failure, Status, status, unfinished};
 pub use study::{About, Group, Headers, Outcome, Study, Summary, Tables, Trial};
 
 use crate::config::ConfigError;
@@ -132,3 +132,5 @@ impl RunError {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod toy;

@@ -4,7 +4,7 @@ use super::parts::Finished;
 use super::study::Study;
 use super::{RunError, RunFolder};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A trial that failed and is not finished.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -35,6 +35,16 @@ pub struct Status {
     /// CPU seconds that the missing trials will take, from the measured time of the finished ones and
     /// the estimated cost of all; `None` before the first is finished.
     pub remaining_cpu_seconds: Option<f64>,
+}
+
+/// Ids of the trials that are not finished.
+///
+/// # Errors
+/// [`RunError`] where part files cannot be read or contradict each other.
+pub fn unfinished(study: &dyn Study, folder: &RunFolder) -> Result<BTreeSet<String>, RunError> {
+    let finished = Finished::read(folder)?;
+    let ids = study.trials().into_iter().map(|trial| trial.id);
+    Ok(ids.filter(|id| !finished.records.contains_key(id)).collect())
 }
 
 /// The status of a run folder.
