@@ -7,8 +7,10 @@
 //! * limits: file sizes limited with SIGXFSZ ignored, so that writes fail as on a full disk
 //! * doubles: a second process on the same folder must be refused and say who holds it
 
+use crate::compare::{compare, io, listing, with_extension};
 use crate::failure::Failure;
 use crate::flags::{self, Flag, Parsed, Verb};
+use crate::scratch::Scratch;
 use crate::workspace;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -86,29 +88,6 @@ fn failed(what: impl Into<String>) -> Failure {
     Failure::Work(what.into())
 }
 
-fn io(what: &Path) -> impl Fn(std::io::Error) -> Failure {
-    let what = what.display().to_string();
-    move |error| failed(format!("{what}: {error}"))
-}
-
-/// A folder that goes away with its owner.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(below: &Path) -> Result<Self, Failure> {
-        let path = below.join(format!("peftml-faults-{}", std::process::id()));
-        std::fs::create_dir(&path).map_err(io(&path))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nothing is left to be told if the system keeps it.
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A running process that is not left behind.
 struct Running(Child);
 
@@ -132,7 +111,7 @@ struct Bench {
 
 impl Bench {
     fn arguments(&self, name: &str) -> Vec<String> {
-        let out = self.place.0.join(name).display().to_string();
+        let out = self.place.path().join(name).display().to_string();
         let seeds = format!("0..{}", self.seeds);
         ["run", &self.study, "--seeds", &seeds, "--threads", &self.threads, "--out", &out]
             .map(String::from)
@@ -173,7 +152,7 @@ impl Bench {
             // A quarter more than the measure asks for, and at most tenfold: start-up dominates at first.
             let factor = (1.25 * seconds / self.seconds).clamp(1.3, 10.0);
             self.seeds = (self.seeds as f64 * factor).ceil() as usize;
-            let folder = self.place.0.join("undisturbed");
+            let folder = self.place.path().join("undisturbed");
             std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
         }
     }
@@ -181,7 +160,7 @@ impl Bench {
     /// The one run folder below `name`.
     fn folder(&self, name: &str) -> Result<PathBuf, Failure> {
         let suite = self.study.split('/').next().unwrap_or_default();
-        let below = self.place.0.join(name).join(suite);
+        let below = self.place.path().join(name).join(suite);
         let mut folders = listing(&below)?;
         match (folders.pop(), folders.is_empty()) {
             (Some(folder), true) => Ok(folder),
@@ -227,7 +206,7 @@ impl Bench {
                 // The run is over: what it gave must be right already; the next one begins anew.
                 ends += 1;
                 compare(&self.folder("undisturbed")?, &self.folder(name)?)?;
-                let folder = self.place.0.join(name);
+                let folder = self.place.path().join(name);
                 std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
                 lines = 0;
             }
@@ -241,7 +220,7 @@ impl Bench {
         while done < cuts {
             life += 1;
             if self.life(name, self.moment(life, cuts))?.is_none() {
-                let folder = self.place.0.join(name);
+                let folder = self.place.path().join(name);
                 std::fs::remove_dir_all(&folder).map_err(io(&folder))?;
                 continue;
             }
@@ -332,22 +311,6 @@ fn fraction(index: u64) -> f64 {
     ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// The entries of `folder`, sorted.
-fn listing(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io(folder))? {
-        paths.push(entry.map_err(io(folder))?.path());
-    }
-    paths.sort();
-    Ok(paths)
-}
-
-fn with_extension(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths = listing(folder)?;
-    paths.retain(|path| path.extension().is_some_and(|found| found == extension));
-    Ok(paths)
-}
-
 fn parts(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     with_extension(&folder.join("parts"), "jsonl")
 }
@@ -362,58 +325,9 @@ fn whole_lines(folder: &Path) -> Result<usize, Failure> {
     Ok(lines)
 }
 
-/// The files that must be identical, byte for byte.
-fn compare(expected: &Path, found: &Path) -> Result<(), Failure> {
-    let names = |folder: &Path| -> Result<Vec<PathBuf>, Failure> {
-        let mut names = vec![PathBuf::from("trials.csv"), PathBuf::from("curves.csv")];
-        for path in with_extension(&folder.join("figures"), "svg")? {
-            names.push(Path::new("figures").join(path.file_name().unwrap_or_default()));
-        }
-        Ok(names)
-    };
-    let (left, right) = (names(expected)?, names(found)?);
-    if left != right {
-        return Err(failed(format!("the figures differ: {left:?} and {right:?}")));
-    }
-    for name in left {
-        let read = |folder: &Path| {
-            let path = folder.join(&name);
-            std::fs::read(&path).map_err(io(&path))
-        };
-        if read(expected)? != read(found)? {
-            return Err(failed(format!("{} differs", name.display())));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn run_folder(trials: &str, figure: &str) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("figures")).unwrap();
-        for (name, text) in [("trials.csv", trials), ("curves.csv", "c"), ("figures/a.svg", figure)]
-        {
-            std::fs::write(folder.path().join(name), text).unwrap();
-        }
-        folder
-    }
-
-    #[test]
-    fn one_byte_or_one_figure_more_is_a_difference() {
-        let expected = run_folder("a,b\n", "<svg/>");
-        let same = run_folder("a,b\n", "<svg/>");
-        assert_eq!(compare(expected.path(), same.path()), Ok(()));
-        for (trials, figure) in [("a,c\n", "<svg/>"), ("a,b\n", "<svg />")] {
-            assert!(compare(expected.path(), run_folder(trials, figure).path()).is_err());
-        }
-        std::fs::write(same.path().join("figures/b.svg"), "").unwrap();
-        assert!(compare(expected.path(), same.path()).is_err());
-        std::fs::remove_file(same.path().join("curves.csv")).unwrap();
-        assert!(compare(expected.path(), same.path()).is_err());
-    }
 
     #[test]
     fn a_torn_line_is_not_counted() {

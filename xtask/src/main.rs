@@ -6,6 +6,7 @@
 
 mod bench;
 mod ci;
+mod compare;
 mod data;
 mod failure;
 mod faults;
@@ -13,6 +14,8 @@ mod flags;
 mod report;
 mod reproduce;
 mod run;
+mod scratch;
+mod slurm;
 mod studies;
 mod test;
 mod tidy;
@@ -34,6 +37,7 @@ const VERBS: &[&Verb] = &[
     &data::VERB,
     &tidy::VERB,
     &faults::VERB,
+    &slurm::VERB,
     &ci::VERB,
 ];
 

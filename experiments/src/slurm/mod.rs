@@ -152,6 +152,8 @@ pub enum SlurmError {
 pub struct Submission {
     /// Id of the array job.
     pub array: String,
+    /// Id of the merge behind it; `None` where it was not submitted.
+    pub merge: Option<String>,
     /// Number of shards M that the run was cut into.
     pub shards: usize,
     /// The shards (from 1) that were submitted.
@@ -230,18 +232,22 @@ impl Engine<'_> {
         let text = job.array(self.settings, &plan.indices, plan.shards)?;
         write_atomically(&script, text.as_bytes())?;
         let array = self.cluster.submit(&script)?;
-        let submission = Submission { array, shards: plan.shards, indices: plan.indices };
+        let Plan { shards, indices } = plan;
+        let mut submission = Submission { array, merge: None, shards, indices };
         // Recorded before anything else can fail: the array is on its way.
         recorded.push(submission.clone());
         self.record(&recorded)?;
         let script = own.join("merge.sh");
         let text = job.merge(self.settings, &submission.array)?;
         write_atomically(&script, text.as_bytes())?;
-        self.cluster.submit(&script)?;
+        submission.merge = Some(self.cluster.submit(&script)?);
+        recorded.pop();
+        recorded.push(submission.clone());
+        self.record(&recorded)?;
         Ok(Some(submission))
     }
 
-    /// Number of array elements of this run that still wait or run.
+    /// Number of array elements and merges of this run that still wait or run.
     ///
     /// # Errors
     /// [`SlurmError`].
@@ -251,7 +257,10 @@ impl Engine<'_> {
             return Ok(0);
         }
         let queue = self.cluster.alive()?;
-        Ok(recorded.iter().map(|submission| submission.alive(&queue).len()).sum())
+        let merges = recorded.iter().filter_map(|submission| submission.merge.as_ref());
+        let merges = merges.filter(|id| queue.contains(*id)).count();
+        let elements: usize = recorded.iter().map(|s| s.alive(&queue).len()).sum();
+        Ok(elements + merges)
     }
 
     fn job<'f>(&'f self, folder: &'f Path) -> Job<'f> {

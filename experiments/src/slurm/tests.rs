@@ -33,6 +33,9 @@ impl Cluster for Played {
     fn submit(&self, script: &Path) -> Result<String, SlurmError> {
         let text = std::fs::read_to_string(script).unwrap();
         let id = (10 + self.scripts.borrow().len()).to_string();
+        if text.contains("--dependency") {
+            self.alive.borrow_mut().insert(id.clone());
+        }
         let indices = text.lines().find_map(|line| line.strip_prefix("#SBATCH --array="));
         for range in indices.into_iter().flat_map(|text| text.split(',')) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -96,7 +99,12 @@ impl Bench {
 fn the_array_and_a_merge_behind_it_are_submitted_and_recorded() {
     let bench = Bench::new(3);
     let submission = bench.submit().unwrap().unwrap();
-    let expected = Submission { array: "10".into(), shards: 3, indices: vec![1, 2, 3] };
+    let expected = Submission {
+        array: "10".into(),
+        merge: Some("11".into()),
+        shards: 3,
+        indices: vec![1, 2, 3],
+    };
     assert_eq!(submission, expected);
     let scripts = bench.cluster.scripts.borrow();
     assert_eq!(scripts.len(), 2);
@@ -104,7 +112,7 @@ fn the_array_and_a_merge_behind_it_are_submitted_and_recorded() {
     assert!(scripts[1].contains("afterany:10"));
     let installed = bench.folder.file("slurm/peftml");
     assert_eq!(std::fs::read_to_string(installed).unwrap(), "the binary");
-    assert_eq!(bench.engine().alive().unwrap(), 3);
+    assert_eq!(bench.engine().alive().unwrap(), 4, "three elements and the merge");
 }
 
 #[test]
