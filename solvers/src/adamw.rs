@@ -12,9 +12,54 @@
 //! defaults of PyTorch's `torch.optim.AdamW`. Limits: a method for noisy gradients; with a fixed step
 //! size it hovers about a minimiser at a distance of the order of the step size.
 
-use crate::{SolveError, Solver, State};
+use crate::registry::{Entry, Order, SettingInfo};
+use crate::{Iterative, Limits, SolveError, Solver, State};
 use peftml_linalg::Blocks;
 use peftml_theory::Objective;
+
+/// The registry's line: the method on the profile objective of linear tasks.
+pub const ENTRY: Entry = Entry {
+    name: "adamw",
+    summary: "AdamW on the factors, constant step.",
+    order: Order::First,
+    memory: "4 n",
+    guarantees: "none; circles about a minimum at a distance of the order of its step",
+    needs_start: true,
+    settings: &[
+        SettingInfo { name: "step_size", default: "0.01", meaning: "step, above 0" },
+        SettingInfo {
+            name: "first_decay",
+            default: "0.9",
+            meaning: "memory of the mean, in [0, 1)",
+        },
+        SettingInfo {
+            name: "second_decay",
+            default: "0.999",
+            meaning: "memory of the mean square, in [0, 1)",
+        },
+        SettingInfo { name: "epsilon", default: "1e-8", meaning: "added to the root, from 0" },
+        SettingInfo {
+            name: "weight_decay",
+            default: "0",
+            meaning: "decoupled decay, from 0; above 0 the end is beside the minimum",
+        },
+    ],
+    build: |settings| {
+        let number = |name, default| {
+            settings.number(name, default, 0.0..=f64::MAX, "a finite number, 0 or more")
+        };
+        let solver = AdamW {
+            step_size: number("step_size", 0.01)?,
+            first_decay: number("first_decay", 0.9)?,
+            second_decay: number("second_decay", 0.999)?,
+            epsilon: number("epsilon", 1e-8)?,
+            weight_decay: number("weight_decay", 0.0)?,
+        };
+        solver.check()?;
+        let limits = settings.limits(Limits::default());
+        Ok(Box::new(Iterative { name: "adamw", solver, limits }))
+    },
+};
 
 /// The method; see the module's header.
 ///

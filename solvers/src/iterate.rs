@@ -10,6 +10,7 @@
 use crate::SolveError;
 use peftml_linalg::{Blocks, Layout};
 use peftml_theory::Objective;
+use std::fmt;
 
 /// Why an iteration ended. Running out of iterations is a result, not an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,39 @@ pub struct State {
     pub scalars: Vec<f64>,
     /// Scratch for the objective; no part of the state's meaning.
     pub work: Vec<f64>,
+    /// Scratch for the solver; no part of the state's meaning.
+    pub scratch: Scratch,
+}
+
+/// A solver's workspace of whatever type (decompositions, packed matrices). A copy of a state has
+/// none: the solver makes a new one.
+#[derive(Default)]
+pub struct Scratch(Option<Box<dyn std::any::Any + Send>>);
+
+impl Scratch {
+    /// The workspace, made by `new` where there is none of this type.
+    pub fn get_or_insert_with<W: std::any::Any + Send>(
+        &mut self,
+        new: impl FnOnce() -> W,
+    ) -> &mut W {
+        if !self.0.as_ref().is_some_and(|workspace| workspace.is::<W>()) {
+            self.0 = None;
+        }
+        let workspace = self.0.get_or_insert_with(|| Box::new(new()));
+        workspace.downcast_mut().expect("the type has just been checked")
+    }
+}
+
+impl Clone for Scratch {
+    fn clone(&self) -> Self {
+        Self(None)
+    }
+}
+
+impl fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Scratch")
+    }
 }
 
 impl State {
@@ -99,6 +133,7 @@ impl State {
             vectors: Vec::new(),
             scalars: Vec::new(),
             work: Vec::new(),
+            scratch: Scratch::default(),
         }
     }
 
@@ -131,6 +166,7 @@ impl State {
             evaluations: Evaluations { gradients: 1, ..Default::default() },
             stop: None,
             work,
+            scratch: Scratch::default(),
         })
     }
 }
@@ -160,6 +196,12 @@ pub trait StopRule {
 pub trait Observer {
     /// Called at every state.
     fn on_state(&mut self, state: &State);
+
+    /// Whether it has any use for states: methods that would have to assemble one only to show it need
+    /// not do so.
+    fn wants_states(&self) -> bool {
+        true
+    }
 }
 
 /// Observes nothing.
@@ -167,6 +209,10 @@ pub struct Silent;
 
 impl Observer for Silent {
     fn on_state(&mut self, _: &State) {}
+
+    fn wants_states(&self) -> bool {
+        false
+    }
 }
 
 impl<F: FnMut(&State)> Observer for F {
@@ -213,6 +259,38 @@ pub struct Target(
 impl StopRule for Target {
     fn check(&self, state: &State) -> Option<StopReason> {
         (state.value <= self.0).then_some(StopReason::TargetReached)
+    }
+}
+
+/// Factors far larger than the tasks' differences while the value stays of their size and the
+/// gradient fades: a run to infinity, where the objective has critical values too (theory.md C6).
+pub struct Diverging {
+    /// `max_t ||Ahat_t - mean Ahat||_F`, the size of an offset.
+    pub spread: f64,
+    /// A value of the size of one that the start has.
+    pub value: f64,
+    /// Size of a gradient that is not small.
+    pub scale: f64,
+}
+
+impl Diverging {
+    /// `||U_t||_F^2` beyond this many spreads is far.
+    const FAR: f64 = 100.0;
+}
+
+impl StopRule for Diverging {
+    fn check(&self, state: &State) -> Option<StopReason> {
+        // Adapters that large are needed for nothing: offsets are of the size of the spread. Values at
+        // rounding level are solutions all the same (T = 2 has arbitrarily large ones).
+        let fading = state.gradient_norm < 1e-3 * self.scale;
+        let between = state.value > 1e-12 * self.value && state.value < 50.0 * self.value;
+        if !fading || !between {
+            return None;
+        }
+        let far = (0..state.x.count()).any(|i| {
+            peftml_linalg::kernel::norm_squared(state.x.block(i)) > Self::FAR * self.spread
+        });
+        far.then_some(StopReason::Diverging)
     }
 }
 

@@ -10,10 +10,15 @@
 pub mod adamw;
 pub mod first_order;
 pub mod iterate;
+pub mod iterative;
 pub mod low_rank;
+mod preconditioner;
 pub mod problem;
+mod registry;
 pub mod second_order;
 
 pub use adamw::AdamW;
 pub use iterate::{Evaluations, Observer, Solver, State, StopReason, StopRule};
+pub use iterative::{Iterative, Limits};
 pub use problem::{BaseSolver, Problem, Solution, SolveError};
+pub use registry::{Entry, Order, SettingInfo, Settings, entry, registry};

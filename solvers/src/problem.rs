@@ -2,8 +2,8 @@
 
 use crate::{Evaluations, Observer, StopReason};
 use faer::Mat;
-use peftml_linalg::{Blocks, DecompositionError, LowRank, compare};
-use peftml_theory::linear::{Kind, LinearError, Tasks};
+use peftml_linalg::{Blocks, DecompositionError, LowRank, compare, kernel};
+use peftml_theory::linear::{Kind, LinearError, Task, Tasks};
 
 /// Tasks, with the adapters to be retrained.
 #[derive(Clone, Copy)]
@@ -170,6 +170,26 @@ pub enum SolveError {
         /// What would be right.
         expected: &'static str,
     },
+    /// A setting that the method does not have.
+    #[error("{method} has no setting {name}; it has {known}")]
+    UnknownSetting {
+        /// The method.
+        method: &'static str,
+        /// The name given.
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+    /// A setting's value that cannot be read.
+    #[error("{name} = {value} cannot be read: {expected}")]
+    SettingText {
+        /// The setting.
+        name: String,
+        /// The text given.
+        value: String,
+        /// What would be right.
+        expected: &'static str,
+    },
     /// The iteration left the finite numbers.
     #[error("iteration {iteration} gave a value that is not finite")]
     NotFinite {
@@ -184,6 +204,37 @@ pub enum SolveError {
     Decomposition(#[from] DecompositionError),
 }
 
+impl Problem<'_> {
+    /// `max_t ||Ahat_t - mean Ahat||_F`: the size of an offset.
+    pub fn spread(&self) -> f64 {
+        let d = self.tasks.dimension();
+        let mut mean = Mat::zeros(d, d);
+        let weight = 1.0 / self.tasks.count() as f64;
+        for task in self.tasks.iter() {
+            kernel::add_scaled(mean.as_mut(), weight, task.least_squares());
+        }
+        let distance = |task: &Task| compare::distance(task.least_squares(), mean.as_ref());
+        self.tasks.iter().map(distance).fold(0.0, f64::max)
+    }
+
+    /// `max_t ||S_t||_F`; 1 for exact tasks.
+    pub fn moment(&self) -> f64 {
+        let norm = |task: &Task| task.second_moment().map_or(1.0, kernel::norm);
+        self.tasks.iter().map(norm).fold(0.0, f64::max)
+    }
+
+    /// Size of a gradient in the adapters that is not small: `2/sqrt(T) moment spread^(3/2)`, the
+    /// gradient being cubic in factors of size `spread^(1/2)`. It does not depend on the point, so that
+    /// a test against it cannot be fooled by large factors.
+    ///
+    /// Where the tasks are equal the spread counts as `1e-8` of their size.
+    pub fn gradient_scale(&self) -> f64 {
+        let count = self.tasks.count() as f64;
+        let least = 1e-8 * self.tasks.norm() / count.sqrt();
+        2.0 / count.sqrt() * self.moment() * self.spread().max(least).powf(1.5)
+    }
+}
+
 /// The start that `method` cannot do without.
 pub(crate) fn start_of<'b>(
     method: &'static str,
@@ -192,12 +243,12 @@ pub(crate) fn start_of<'b>(
     start.ok_or(SolveError::StartMissing { method })
 }
 
-/// Largest `||A_t - A_t^T|| / ||A_t||` of a symmetric problem; 0 for asymmetric ones.
+/// `max_t ||A_t - A_t^T||_F / ||A_t||_F` for symmetric problems, else 0.
 pub(crate) fn input_asymmetry(problem: &Problem<'_>) -> f64 {
     if problem.kind == Kind::Asymmetric {
         return 0.0;
     }
-    let relative = |task: &peftml_theory::linear::Task| {
+    let relative = |task: &Task| {
         compare::relative_error(task.least_squares().transpose(), task.least_squares())
     };
     problem.tasks.iter().map(relative).fold(0.0, f64::max)

@@ -4,13 +4,14 @@
 
 use faer::Mat;
 use peftml_linalg::{Blocks, Seed};
-use peftml_solvers::Problem;
 use peftml_solvers::first_order::authors::AuthorsScheme;
 use peftml_solvers::first_order::fine_tuning::GradientFineTuning;
 use peftml_solvers::first_order::standard::StandardScheme;
-use peftml_solvers::{AdamW, iterate};
+use peftml_solvers::iterate::{self, MaxIterations, Silent};
+use peftml_solvers::second_order::GaussNewton;
+use peftml_solvers::{AdamW, Problem, Settings, registry};
 use peftml_theory::Objective;
-use peftml_theory::linear::{Kind, Tasks};
+use peftml_theory::linear::{Kind, ProfileObjective, Tasks};
 use peftml_theory::shallow::{
     Adapters, FineTuningObjective, Network, RetrainingObjective, Samples, Sizes,
 };
@@ -128,6 +129,23 @@ fn iterations_do_not_allocate() {
             same("standard", |steps| {
                 let scheme = StandardScheme { steps, ..Default::default() };
                 scheme.retrain(tasks, zero.as_ref(), None, &mut |_, _| {}).unwrap();
+            });
+            for entry in registry().iter().filter(|entry| entry.needs_start) {
+                same(entry.name, |steps| {
+                    let settings = Settings {
+                        max_iterations: Some(steps),
+                        tolerance: Some(0.0),
+                        ..Default::default()
+                    };
+                    let method = entry.build(&settings).unwrap();
+                    method.solve(&problem, Some(&start), &mut Silent).unwrap();
+                });
+            }
+            let f = ProfileObjective::new(tasks, kind, k).unwrap();
+            same("Gauss-Newton polish", |steps| {
+                let rule = MaxIterations(steps);
+                let solver = GaussNewton::default();
+                iterate::run(&solver, &f, start.clone(), &rule, &mut Silent).unwrap();
             });
             if kind == Kind::Asymmetric {
                 let pair = [start.block(0), start.block(count)];

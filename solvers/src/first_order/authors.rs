@@ -17,10 +17,38 @@
 use super::descent::AdapterDescent;
 use super::{check_start, check_step};
 use crate::problem::{input_asymmetry, start_of};
+use crate::registry::{Entry, Order, SettingInfo};
 use crate::{BaseSolver, Evaluations, Observer, Problem, Solution, SolveError, State, StopReason};
 use faer::{Mat, MatRef};
-use peftml_linalg::{BlockSpec, Blocks, Layout, LowRank, panel};
+use peftml_linalg::{BlockSpec, Blocks, Layout, panel};
 use peftml_theory::linear::{Kind, ProfileObjective};
+
+/// The registry's line.
+pub const ENTRY: Entry = Entry {
+    name: "authors",
+    summary: "The paper's scheme: gradient steps on the adapters, then one on the base, constant steps.",
+    order: Order::First,
+    memory: "(3 T + 4) d^2 + 5 n",
+    guarantees: "none; may diverge, may end at a wrong base (always possible at T = 2)",
+    needs_start: true,
+    settings: &[
+        SettingInfo { name: "inner_steps", default: "10", meaning: "adapter steps a round" },
+        SettingInfo { name: "inner_step_size", default: "0.003", meaning: "adapter step, above 0" },
+        SettingInfo { name: "outer_step_size", default: "0.03", meaning: "base step, above 0" },
+    ],
+    build: |settings| {
+        let default = AuthorsScheme::default();
+        let step = |name, default| {
+            settings.number(name, default, f64::MIN_POSITIVE..=1e300, "a positive number")
+        };
+        Ok(Box::new(AuthorsScheme {
+            rounds: settings.max_iterations.unwrap_or(default.rounds),
+            inner_steps: settings.count("inner_steps", default.inner_steps, 0, "a whole number")?,
+            inner_step_size: step("inner_step_size", default.inner_step_size)?,
+            outer_step_size: step("outer_step_size", default.outer_step_size)?,
+        }))
+    },
+};
 
 /// The scheme's numbers; the default is the reference's.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -133,27 +161,23 @@ impl BaseSolver for AuthorsScheme {
         // Refuses ranks and pooled inputs as every other method does.
         ProfileObjective::new(problem.tasks, problem.kind, problem.rank)?;
         let start = start_of("the authors' scheme", start)?;
-        let (d, count) = (problem.tasks.dimension(), problem.tasks.count());
+        let d = problem.tasks.dimension();
         let layout = Layout::new([BlockSpec { name: "A".into(), rows: d, cols: d }])
             .followed_by(start.layout());
         let mut state = State::blank(layout);
         let base = Mat::zeros(d, d);
         let done = self.retrain(problem, base.as_ref(), start, &mut |round| {
+            if !observer.wants_states() {
+                return;
+            }
             round.engine.write_state(&mut state);
             state.iteration = round.number;
             state.evaluations.gradients = round.number * (self.inner_steps + 1);
             observer.on_state(&state);
         })?;
-        let adapters = (0..count).map(|t| match problem.kind {
-            Kind::Symmetric => Some(LowRank::symmetric(done.adapters.block(t).to_owned())),
-            Kind::Asymmetric => LowRank::new(
-                done.adapters.block(t).to_owned(),
-                done.adapters.block(count + t).to_owned(),
-            ),
-        });
         Ok(Solution {
             base: done.base,
-            adapters: adapters.flatten().collect(),
+            adapters: crate::iterative::adapters(problem, &done.adapters),
             loss: done.loss,
             rho: None,
             gap: None,
@@ -203,6 +227,39 @@ impl pulp::NullaryFnOnce for RoundWork<'_> {
     }
 }
 
+/// The gradients in base and adapters at the present point.
+struct Gradients<'a>(&'a mut Engine);
+
+impl pulp::NullaryFnOnce for Gradients<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Gradients(engine) = self;
+        let weight = 1.0 / engine.tasks.len() as f64;
+        engine.gradient.fill(0.0);
+        for task in &mut engine.tasks {
+            task.set_base(&engine.base);
+            task.gradients();
+            task.add_base_gradient(weight, &mut engine.gradient);
+        }
+    }
+}
+
+/// The mean loss of the tasks.
+struct Loss<'a>(&'a mut Engine);
+
+impl pulp::NullaryFnOnce for Loss<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let Engine { base, scratch, tasks, .. } = self.0;
+        let sum: f64 = tasks.iter().map(|task| task.loss(base, scratch)).sum();
+        sum / tasks.len() as f64
+    }
+}
+
 impl Engine {
     fn new(
         problem: &Problem<'_>,
@@ -244,9 +301,7 @@ impl Engine {
     }
 
     fn loss(&mut self) -> f64 {
-        let (base, scratch) = (&self.base, &mut self.scratch);
-        let sum: f64 = self.tasks.iter().map(|task| task.loss(base, scratch)).sum();
-        sum / self.tasks.len() as f64
+        panel::vectorised(Loss(self))
     }
 
     /// Copies the factors into the blocks from `first` on.
@@ -265,12 +320,10 @@ impl Engine {
         state.x.block_mut(0).copy_from(self.base());
         self.write_adapters(&mut state.x, 1);
         state.value = self.loss();
+        panel::vectorised(Gradients(self));
         let count = self.tasks.len();
         let weight = 1.0 / count as f64;
-        self.gradient.fill(0.0);
-        for (t, task) in self.tasks.iter_mut().enumerate() {
-            task.set_base(&self.base);
-            task.add_base_gradient(weight, &mut self.gradient);
+        for (t, task) in self.tasks.iter().enumerate() {
             let (left, right) = task.factor_gradients();
             write_scaled(state.gradient.block_mut(1 + t), weight, left);
             if let Some(right) = right {

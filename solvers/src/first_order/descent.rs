@@ -110,7 +110,7 @@ impl AdapterDescent {
 
     /// Gradients in the factors at the fixed base, into `left_step` and `right_step`.
     #[inline(always)]
-    fn gradients(&mut self) {
+    pub fn gradients(&mut self) {
         let (d, k, ld) = (self.d, self.k, self.ld);
         self.weigh();
         panel::mul_transposed(&mut self.inner, &self.left, &self.left, ld);
@@ -147,10 +147,8 @@ impl AdapterDescent {
         panel::add_outer(out, weight, &self.left, &self.weighted, self.ld, self.ld);
     }
 
-    /// Gradients in the factors at the fixed base, d x k each; the second is empty where adapters are
-    /// symmetric.
-    pub fn factor_gradients(&mut self) -> (MatRef<'_, f64>, Option<MatRef<'_, f64>>) {
-        self.gradients();
+    /// What [`Self::gradients`] found, d x k each; the second is absent where adapters are symmetric.
+    pub fn factor_gradients(&self) -> (MatRef<'_, f64>, Option<MatRef<'_, f64>>) {
         let view = |m| MatRef::from_column_major_slice_with_stride(m, self.d, self.k, self.ld);
         let right = (self.kind == Kind::Asymmetric).then(|| view(&self.right_step));
         (view(&self.left_step), right)
@@ -158,6 +156,7 @@ impl AdapterDescent {
 
     /// `L = 1/2 <E, E S>` with `E` formed first, so that small losses keep their digits; `base` is the
     /// padded panel of `A`, `scratch` two panels of its size. O(d^3).
+    #[inline(always)]
     pub fn loss(&self, base: &[f64], scratch: &mut [f64]) -> f64 {
         let (d, ld) = (self.d, self.ld);
         let (error, moment) = scratch.split_at_mut(ld * d);

@@ -1,8 +1,13 @@
 //! Methods that use gradients only.
 
+pub mod alternating;
 pub mod authors;
 mod descent;
 pub mod fine_tuning;
+pub mod gradient_descent;
+pub mod lbfgs;
+mod line_search;
+pub mod scaled_gradient;
 pub mod standard;
 
 use crate::SolveError;
@@ -11,7 +16,7 @@ use peftml_theory::linear::Kind;
 
 /// Whether `start` holds adapters of `count` tasks (blocks `U..`, then `V..` where asymmetric, each
 /// `dimension` x `rank`).
-fn check_start(
+pub(crate) fn check_start(
     start: &Blocks,
     kind: Kind,
     count: usize,
@@ -36,6 +41,14 @@ fn misfit(spec: &BlockSpec, expected_rows: usize, expected_cols: usize) -> Solve
         expected_rows,
         expected_cols,
     }
+}
+
+/// A step along `-gradient` or another direction that changed nothing: the state as it was, stopped.
+pub(crate) fn stagnate(state: &mut crate::State, x: &Blocks, gradient: &Blocks, value: f64) {
+    state.x.copy_from(x);
+    state.gradient.copy_from(gradient);
+    state.value = value;
+    state.stop = Some(crate::StopReason::Stagnated);
 }
 
 /// Whether a step size is a positive finite number.

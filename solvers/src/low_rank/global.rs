@@ -15,10 +15,11 @@ use super::base_system::BaseSystem;
 use super::intersection::{self, Subspaces};
 use super::parts::{PartWorkspace, from_blocks, to_blocks};
 use crate::iterate::{self, Evaluations, MaxIterations, Observer, StopReason};
-use crate::problem::{BaseSolver, Problem, Solution, SolveError};
+use crate::problem::{BaseSolver, Problem, Solution, SolveError, input_asymmetry};
+use crate::registry::{Entry, Order, SettingInfo};
 use crate::second_order::GaussNewton;
 use faer::{Mat, MatRef};
-use peftml_linalg::{Blocks, LowRank, compare, decompose, kernel};
+use peftml_linalg::{Blocks, LowRank, decompose, kernel};
 use peftml_theory::Objective;
 use peftml_theory::linear::{Identification, Kind, ProfileObjective, TaskSource, Tasks};
 
@@ -33,6 +34,36 @@ const MOST_ROUNDS: usize = 8;
 const LARGEST_COMPENSATED: usize = 1 << 20;
 /// Smallest reciprocal condition number of a second moment that leaves `Ahat_t` a few digits.
 const SMALLEST_MOMENT: f64 = 1e-12;
+
+/// The registry's line.
+pub const ENTRY: Entry = Entry {
+    name: "global",
+    summary: "Subspace intersection for T >= 3, then Gauss-Newton where second moments are given.",
+    order: Order::Direct,
+    memory: "O(T d^2)",
+    guarantees: "recovers the base from exact generic tasks; refuses where the tasks do not determine it",
+    needs_start: false,
+    settings: &[
+        SettingInfo {
+            name: "polish",
+            default: "1",
+            meaning: "1: Gauss-Newton where second moments are given (--max-iterations limits it); 0: none",
+        },
+        SettingInfo {
+            name: "reach",
+            default: "0",
+            meaning: "each task is paired with this many on either side; 0 chooses",
+        },
+    ],
+    build: |settings| {
+        let default = Global::default();
+        Ok(Box::new(Global {
+            polish: settings.count("polish", 1, 0, "0 or 1")? > 0,
+            polish_steps: settings.max_iterations.unwrap_or(default.polish_steps),
+            reach: settings.count("reach", default.reach, 0, "a whole number")?,
+        }))
+    },
+};
 
 /// Configuration; see the module's header.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +138,7 @@ impl BaseSolver for Global {
             iterations: found.iterations,
             stop_reason,
             evaluations: found.evaluations,
-            input_asymmetry: input_asymmetry(tasks, kind),
+            input_asymmetry: input_asymmetry(problem),
         })
     }
 }
@@ -120,18 +151,6 @@ impl Global {
             reach => reach,
         }
     }
-}
-
-/// `max_t ||A_t - A_t^T||_F / ||A_t||_F` for symmetric problems, else 0.
-pub(crate) fn input_asymmetry(tasks: &Tasks, kind: Kind) -> f64 {
-    if kind == Kind::Asymmetric {
-        return 0.0;
-    }
-    let one = |a: MatRef<'_, f64>| {
-        let size = kernel::norm(a);
-        if size == 0.0 { 0.0 } else { compare::distance(a, a.transpose()) / size }
-    };
-    tasks.iter().map(|t| one(t.least_squares())).fold(0.0, f64::max)
 }
 
 /// What rounding leaves of the gradient: `(1/T) sum` of products `E_t S_t U_t` whose factors `E_t`

@@ -13,15 +13,32 @@
 //!
 //! The base is the profile minimiser. It is not `A*`: two tasks never identify it (`rho = 0`).
 
-use super::global::{check_second_moments, input_asymmetry, rounding_of_gradient};
+use super::global::{check_second_moments, rounding_of_gradient};
 use super::parts::{from_blocks, to_blocks};
 use crate::iterate::{self, Evaluations, MaxIterations, Observer, StopReason};
-use crate::problem::{BaseSolver, Problem, Solution, SolveError};
+use crate::problem::{BaseSolver, Problem, Solution, SolveError, input_asymmetry};
+use crate::registry::{Entry, Order};
 use crate::second_order::GaussNewton;
 use faer::{Mat, MatRef};
 use peftml_linalg::{Blocks, LowRank, decompose, kernel};
 use peftml_theory::Objective;
 use peftml_theory::linear::{Kind, LinearError, ProfileObjective, Tasks};
+
+/// The registry's line.
+pub const ENTRY: Entry = Entry {
+    name: "two-task",
+    summary: "Closed form for T = 2: the best split of the tasks' difference.",
+    order: Order::Direct,
+    memory: "O(d^2)",
+    guarantees: "a global minimum for exact tasks; T = 2 does not determine the base",
+    needs_start: false,
+    settings: &[],
+    build: |settings| {
+        let default = TwoTask::default();
+        let polish_steps = settings.max_iterations.unwrap_or(default.polish_steps);
+        Ok(Box::new(TwoTask { polish_steps }))
+    },
+};
 
 /// Configuration; see the module's header.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +120,7 @@ impl BaseSolver for TwoTask {
             iterations,
             stop_reason,
             evaluations,
-            input_asymmetry: input_asymmetry(tasks, kind),
+            input_asymmetry: input_asymmetry(problem),
         })
     }
 }

@@ -1,5 +1,8 @@
 //! Second-order methods on any objective.
 
+pub mod damped_gauss_newton;
 pub mod gauss_newton;
+mod steihaug;
+pub mod trust_region;
 
 pub use gauss_newton::GaussNewton;

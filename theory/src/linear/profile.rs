@@ -121,8 +121,8 @@ impl<'a> ProfileObjective<'a> {
         }
     }
 
-    /// The minimiser `A(R)`, d x d, into `base`.
-    fn base_into(&self, x: &Blocks, mut base: MatMut<'_, f64>, spare: &mut [f64]) {
+    /// The minimiser `A(R)`, d x d, into `base`; `spare` holds d^2 numbers.
+    pub fn base_into(&self, x: &Blocks, mut base: MatMut<'_, f64>, spare: &mut [f64]) {
         base.fill(0.0);
         for task in self.tasks.iter() {
             kernel::add_scaled(base.as_mut(), 1.0, task.cross_moment());
