@@ -32,6 +32,10 @@ const MOST_ROUNDS: usize = 8;
 /// Largest `T d^2 k` for which the base's residual is formed in doubled precision; larger problems
 /// that are solvable at all have `rho` far from 0 and do not need it.
 const LARGEST_COMPENSATED: usize = 1 << 20;
+/// Rounds before a polish, which does the rest.
+const ROUNDS_BEFORE_POLISH: usize = 2;
+/// A run goes on to this fraction of the rounding bound, which typical rounding stays below.
+pub(crate) const ROUNDING_MARGIN: f64 = 64.0;
 /// Smallest reciprocal condition number of a second moment that leaves `Ahat_t` a few digits.
 const SMALLEST_MOMENT: f64 = 1e-12;
 
@@ -104,13 +108,17 @@ impl BaseSolver for Global {
             return Err(SolveError::OutsideConditions { dimension: d, rank, tasks: count });
         }
         check_second_moments(tasks)?;
-        let mut found = Fit::by_intersection(tasks, kind, rank, self.reach_for(d, rank, count))?;
+        let polish = self.polish && !tasks.is_exact();
+        let reach = self.reach_for(d, rank, count);
+        let mut found = Fit::by_intersection(tasks, kind, rank, reach, polish)?;
         let objective = ProfileObjective::new(tasks, kind, rank)?;
         let mut x = to_blocks(kind, &found.adapters, objective.layout());
         let mut stop_reason = StopReason::Direct;
-        if !tasks.is_exact() && self.polish {
+        if polish {
             let rule = MaxIterations(self.polish_steps);
-            let state = iterate::run(&GaussNewton::default(), &objective, x, &rule, observer)?;
+            let gradient_rounding = rounding_of_gradient(tasks, &x) / ROUNDING_MARGIN;
+            let method = GaussNewton { gradient_rounding, ..Default::default() };
+            let state = iterate::run(&method, &objective, x, &rule, observer)?;
             found.iterations += state.iteration;
             found.evaluations.gradients += state.evaluations.gradients;
             found.evaluations.hessian_products += state.evaluations.hessian_products;
@@ -193,6 +201,7 @@ impl Fit {
         kind: Kind,
         rank: usize,
         reach: usize,
+        polish: bool,
     ) -> Result<Self, SolveError> {
         let (d, count) = (tasks.dimension(), tasks.count());
         let estimates: Vec<_> = tasks.iter().map(|t| t.least_squares()).collect();
@@ -212,7 +221,8 @@ impl Fit {
         let mut evaluations = Evaluations { factorisations, ..Default::default() };
         let (mut iterations, mut last) = (0, f64::INFINITY);
         let mut adapters = Vec::with_capacity(count);
-        while iterations < MOST_ROUNDS {
+        let most_rounds = if polish { ROUNDS_BEFORE_POLISH } else { MOST_ROUNDS };
+        while iterations < most_rounds {
             evaluations.hessian_products +=
                 system.solve(&operator, &targets, base.as_ref(), z.as_mut());
             iterations += 1;

@@ -13,7 +13,7 @@
 //!
 //! The base is the profile minimiser. It is not `A*`: two tasks never identify it (`rho = 0`).
 
-use super::global::{check_second_moments, rounding_of_gradient};
+use super::global::{ROUNDING_MARGIN, check_second_moments, rounding_of_gradient};
 use super::parts::{from_blocks, to_blocks};
 use crate::iterate::{self, Evaluations, MaxIterations, Observer, StopReason};
 use crate::problem::{BaseSolver, Problem, Solution, SolveError, input_asymmetry};
@@ -87,7 +87,8 @@ impl BaseSolver for TwoTask {
                 } else {
                     let x = to_blocks(kind, &start, objective.layout());
                     let rule = MaxIterations(self.polish_steps);
-                    let method = GaussNewton::default();
+                    let gradient_rounding = rounding_of_gradient(tasks, &x) / ROUNDING_MARGIN;
+                    let method = GaussNewton { gradient_rounding, ..Default::default() };
                     let state = iterate::run(&method, &objective, x, &rule, observer)?;
                     iterations = state.iteration;
                     evaluations = state.evaluations;

@@ -3,8 +3,9 @@
 //! Step: `z` with `J^T J z = -g`, by preconditioned conjugate gradients on
 //! [`Objective::gauss_newton_product`], then `x + z`, halved until the value decreases. The
 //! preconditioner acts on block t from the right, `(2 U_t^T U_t)^{-1}` (asymmetric `(V_t^T V_t)^{-1}` on
-//! `U_t` and `(U_t^T U_t)^{-1}` on `V_t`). Steps that decrease neither the value nor, at equal value,
-//! the gradient are rejected and end the run: past that point iterates drift along the gauge.
+//! `U_t` and `(U_t^T U_t)^{-1}` on `V_t`). Where the promised decrease
+//! is below what the value resolves, the gradient has to shrink instead. A step that fails ends the run:
+//! past that point iterates drift along the gauge.
 //! Source: theory.md, Solvers, step 5.
 //! Limits: converges linearly at the relative size of the residual; no use far from a solution.
 
@@ -23,32 +24,39 @@ pub struct GaussNewton {
     pub inner_iterations: usize,
     /// Most halvings of a step; default 12.
     pub halvings: usize,
+    /// What rounding leaves of the gradient's norm, where the caller knows: the run ends there as
+    /// stationary, and inner iterations do not go on below it. Default 0: unknown.
+    pub gradient_rounding: f64,
 }
 
 impl Default for GaussNewton {
     fn default() -> Self {
-        Self { inner_tolerance: 1e-8, inner_iterations: 0, halvings: 12 }
+        Self { inner_tolerance: 1e-8, inner_iterations: 0, halvings: 12, gradient_rounding: 0.0 }
     }
 }
 
+/// Relative changes of the value below this are judged by the gradient.
+const RESOLUTION: f64 = 1e-10;
+
 // State vectors.
 const STEP: usize = 0;
-const RESIDUAL: usize = 1;
-const SCALED: usize = 2;
-const DIRECTION: usize = 3;
-const IMAGE: usize = 4;
+const CURRENT: usize = 1;
+const RESIDUAL: usize = 2;
+const SCALED: usize = 3;
+const DIRECTION: usize = 4;
+const IMAGE: usize = 5;
 // The trial point, and its gradient behind it.
-const TRIAL: usize = 5;
+const TRIAL: usize = 6;
 
 impl Solver for GaussNewton {
     fn init(&self, f: &dyn Objective, x: Blocks) -> Result<State, SolveError> {
         let width = x.layout().specs().iter().map(|s| s.cols).max().unwrap_or(0);
         // Scalars: an inverse Gram matrix a block, and one spare.
-        State::at(f, x.clone(), 7, (x.count() + 1) * width * width)
+        State::at(f, x.clone(), 8, (x.count() + 1) * width * width)
     }
 
     fn step(&self, f: &dyn Objective, state: &mut State) -> Result<(), SolveError> {
-        if state.gradient_norm == 0.0 {
+        if state.gradient_norm <= self.gradient_rounding {
             state.stop = Some(StopReason::Stationary);
             return Ok(());
         }
@@ -80,11 +88,15 @@ impl GaussNewton {
         if !value.is_finite() || !norm.is_finite() {
             return false;
         }
-        // At equal value to rounding a smaller gradient is progress.
-        let equal = value <= state.value * (1.0 + 8.0 * f64::EPSILON);
-        if value < state.value * (1.0 - 8.0 * f64::EPSILON)
-            || (equal && norm < 0.7 * state.gradient_norm)
-        {
+        // The residual is a difference of larger matrices: the value resolves relative changes down to
+        // about 1e-11 (u times their ratio), no further. Below that a smaller gradient is progress.
+        let promised = -0.5 * factor * step[STEP].dot(&state.gradient);
+        let better = if promised > RESOLUTION * state.value {
+            value < state.value
+        } else {
+            norm < 0.7 * state.gradient_norm
+        };
+        if better {
             std::mem::swap(&mut state.x, &mut trial[0]);
             std::mem::swap(&mut state.gradient, &mut gradient[0]);
             state.value = value;
@@ -120,6 +132,7 @@ impl GaussNewton {
             if self.inner_iterations == 0 { 2 * unknowns + 20 } else { self.inner_iterations };
         let State { x, gradient, vectors, scalars, work, evaluations, .. } = state;
         vectors[STEP].fill(0.0);
+        vectors[CURRENT].fill(0.0);
         vectors[RESIDUAL].copy_from(gradient);
         vectors[RESIDUAL].scale(-1.0);
         precondition(scalars, vectors);
@@ -127,6 +140,8 @@ impl GaussNewton {
         tail[0].copy_from(&head[SCALED]);
         let mut product = head[RESIDUAL].dot(&head[SCALED]);
         let start = product;
+        let (mut best, mut since_best) = (f64::INFINITY, 0);
+        let patience = 12 + unknowns / 2;
         for _ in 0..limit {
             let (head, tail) = vectors.split_at_mut(IMAGE);
             f.gauss_newton_product(x, &head[DIRECTION], &mut tail[0], work);
@@ -137,11 +152,22 @@ impl GaussNewton {
             }
             let length = product / curvature;
             let (first, direction) = head.split_at_mut(DIRECTION);
-            first[STEP].add_scaled(length, &direction[0]);
+            first[CURRENT].add_scaled(length, &direction[0]);
             first[RESIDUAL].add_scaled(-length, &tail[0]);
             precondition(scalars, vectors);
             let next = vectors[RESIDUAL].dot(&vectors[SCALED]);
-            if next <= self.inner_tolerance * self.inner_tolerance * start {
+            // The best iterate counts: the gradient's rounding has a part along the gauge, which no step
+            // removes and along which later iterates drift.
+            if next < best {
+                (best, since_best) = (next, 0);
+                let (step, current) = vectors.split_at_mut(CURRENT);
+                step[STEP].copy_from(&current[0]);
+            } else {
+                since_best += 1;
+            }
+            let converged = next <= self.inner_tolerance * self.inner_tolerance * start
+                || vectors[RESIDUAL].norm() <= 0.5 * self.gradient_rounding;
+            if converged || since_best > patience {
                 break;
             }
             let ratio = next / product;
