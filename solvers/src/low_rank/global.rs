@@ -345,9 +345,10 @@ fn full_rank_adapters(adapters: &[LowRank], floor: f64) -> Result<usize, SolveEr
     Ok(count)
 }
 
-/// Variance of an entry of `Ahat_t`: the larger of what the least-squares residuals of the samples
-/// say (pooled `noise_std^2 trace(S^-1) / (d N)`) and what the fit's own residual says per degree of
-/// freedom; the second also sees a rank that is too small.
+/// Variance of an entry of `Ahat_t`. Two estimates: from the least-squares residuals of the samples
+/// (pooled `noise_std^2 trace(S^-1) / (d N)`), and from the fit's own residual per degree of freedom.
+/// The first counts where there are samples, unless the second is above it by six of its standard
+/// deviations `sqrt(2 / freedom)`: then the rank is too small for the tasks, and the misfit counts.
 fn noise_variance(tasks: &Tasks, kind: Kind, rank: usize, squares: f64) -> Result<f64, SolveError> {
     let (d, count, k) = (tasks.dimension() as f64, tasks.count() as f64, rank as f64);
     let entries = d * d * (count - 1.0);
@@ -357,7 +358,7 @@ fn noise_variance(tasks: &Tasks, kind: Kind, rank: usize, squares: f64) -> Resul
     };
     let freedom = entries - adapters;
     let from_fit = if freedom > 0.0 { squares / freedom } else { 0.0 };
-    let mut from_samples = 0.0;
+    let (mut from_samples, mut sampled) = (0.0, true);
     for task in tasks.iter() {
         if let (TaskSource::Samples { count: n }, Some(s)) = (task.source(), task.second_moment())
             && n as f64 > d
@@ -366,7 +367,10 @@ fn noise_variance(tasks: &Tasks, kind: Kind, rank: usize, squares: f64) -> Resul
             let noise = 2.0 * task.residual_loss() * n / ((n - d) * d);
             let inverse = decompose::symmetric_eigenvalues(s)?.iter().map(|v| 1.0 / v).sum::<f64>();
             from_samples += noise * inverse / (d * n) / count;
+        } else {
+            sampled = false;
         }
     }
-    Ok(from_fit.max(from_samples))
+    let explained = from_samples * (1.0 + 6.0 * (2.0 / freedom.max(1.0)).sqrt());
+    Ok(if sampled && from_fit <= explained { from_samples } else { from_fit.max(from_samples) })
 }
