@@ -38,19 +38,20 @@
       tip.hidden = true;
       shown = null;
     };
-    // All drawn points at about the same height of the axis as `x`, one of each series.
-    const REACH = 70;
-    const column = (x) => {
-      const found = [];
+    // The abscissae of the series that are on, each with the points drawn there. Error bars of one
+    // abscissa stand a little beside each other, so a place lies at the mean of its points.
+    const places = () => {
+      const found = new Map();
       points().forEach((list, series) => {
         if (off.has(series)) return;
-        let best = -1;
-        list.forEach((point, i) => {
-          if (Math.abs(point[0] - x) <= REACH && (best < 0 || Math.abs(point[0] - x) < Math.abs(list[best][0] - x))) best = i;
+        list.forEach((at, i) => {
+          const x = data.series[series].x[i];
+          if (!found.has(x)) found.set(x, []);
+          if (found.get(x).every((mark) => mark.series !== series)) found.get(x).push({ series, i, at });
         });
-        if (best >= 0) found.push({ series, i: best, at: list[best] });
       });
-      return found;
+      const list = Array.from(found, ([x, marks]) => ({ x, marks, left: marks.reduce((sum, m) => sum + m.at[0], 0) / marks.length }));
+      return list.sort((a, b) => a.left - b.left);
     };
     const mark = (x, found) => {
       const svg = variant().querySelector("svg");
@@ -70,15 +71,12 @@
       }
       svg.append(cursor);
     };
-    const reveal = (x, speak) => {
-      const found = column(x);
-      if (!found.length) return clear();
+    const reveal = ({ x, marks: found, left: middle }, speak) => {
       if (shown === x && !speak) return;
       clear();
       shown = x;
-      mark(x, found);
-      const first = data.series[found[0].series];
-      const head = `${data.x}: ${show(first.x[found[0].i])}`;
+      mark(middle, found);
+      const head = `${data.x}: ${show(x)}`;
       const table = element("table"), lines = [head];
       found.sort((a, b) => a.at[1] - b.at[1]);
       for (const { series, i } of found) {
@@ -86,30 +84,23 @@
         const value = show(s.y[i]);
         const range = s.low && s.high ? `${show(s.low[i])} to ${show(s.high[i])}` : "";
         const row = element("tr");
-        const cell = element("td", value);
-        if (range) cell.append(element("span", range, "range"));
-        row.append(element("td", s.label || data.y), cell);
+        row.append(element("td", s.label || data.y), element("td", value), element("td", range, "range"));
         table.append(row);
         lines.push(`${s.label || data.y}: ${value}${range ? ", " + range : ""}`);
       }
       tip.replaceChildren(element("div", head, "x"), table);
       tip.hidden = false;
       const svg = variant().querySelector("svg"), box = svg.getBoundingClientRect(), frame = svg.viewBox.baseVal;
-      const left = (x / frame.width) * box.width;
-      const side = left + 14 + tip.offsetWidth <= box.width ? left + 14 : left - 14 - tip.offsetWidth;
-      tip.style.left = `${Math.max(0, Math.min(side, box.width - tip.offsetWidth))}px`;
-      tip.style.top = `${Math.max(0, Math.min(0.06 * box.height, box.height - tip.offsetHeight))}px`;
+      const left = (middle / frame.width) * box.width;
+      const wide = tip.offsetWidth, right = left + 14, hang = left - 14 - wide;
+      // Beside the line where there is room, else below the plot: it must not hide what it speaks of.
+      const beside = right + wide <= box.width ? right : hang >= 0 ? hang : null;
+      tip.style.left = `${beside ?? Math.max(0, Math.min(left - wide / 2, box.width - wide))}px`;
+      tip.style.top = `${beside === null ? box.height + 2 : Math.max(0, Math.min(0.06 * box.height, box.height - tip.offsetHeight))}px`;
       if (speak) said.textContent = lines.join("; ");
     };
 
-    const places = () => {
-      const list = [];
-      points().forEach((line, series) => { if (!off.has(series)) line.forEach((point) => list.push(point[0])); });
-      list.sort((a, b) => a - b);
-      // Points that one column shows together count once.
-      return list.filter((x, i) => i === 0 || x - list[i - 1] > 0).filter((x, i, kept) => i === 0 || x - kept[i - 1] > 0.5);
-    };
-    const nearest = (x) => places().reduce((best, place) => (best === null || Math.abs(place - x) < Math.abs(best - x) ? place : best), null);
+    const nearest = (left) => places().reduce((best, place) => (best === null || Math.abs(place.left - left) < Math.abs(best.left - left) ? place : best), null);
 
     plots.addEventListener("pointermove", (event) => {
       const svg = variant().querySelector("svg"), box = svg.getBoundingClientRect();
@@ -122,7 +113,7 @@
     plots.addEventListener("keydown", (event) => {
       const list = places();
       if (!list.length) return;
-      const at = shown === null ? -1 : list.indexOf(shown);
+      const at = list.findIndex((place) => place.x === shown);
       const next = { ArrowRight: Math.min(at + 1, list.length - 1), ArrowLeft: at < 0 ? list.length - 1 : Math.max(at - 1, 0), Home: 0, End: list.length - 1 }[event.key];
       if (event.key === "Escape") clear();
       if (next === undefined) return;
@@ -149,6 +140,8 @@
       });
     }
   }
+
+  window.addEventListener("beforeprint", () => all(document, ".config").forEach((details) => { details.open = true; }));
 
   for (const section of all(document, ".tables")) {
     const tables = all(section, ".wide"), select = section.querySelector("select");
