@@ -128,7 +128,7 @@ pub enum FileProblem {
     },
     /// More bytes than the memory bound allows.
     #[error(
-        "its members declare {found} bytes in all; at most {most} are read (give second moments A, S instead of samples X, Y)"
+        "its members declare {found} bytes in all; at most {most} are read (many samples X, Y can be given as A with second moments S)"
     )]
     TooLarge {
         /// Bytes declared.
@@ -244,7 +244,7 @@ pub enum MemberProblem {
     },
     /// More numbers than the memory bound allows.
     #[error(
-        "has shape {shape}; together with the arrays before it at most {most} numbers are read (give second moments A, S instead of samples X, Y)"
+        "has shape {shape}; together with the arrays before it at most {most} numbers are read (many samples X, Y can be given as A with second moments S)"
     )]
     TooLarge {
         /// The shape.

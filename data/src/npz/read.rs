@@ -210,7 +210,7 @@ impl Archive {
                     let most = compressed.saturating_mul(DEFLATE_RATIO);
                     Ok(size <= most.saturating_add(DEFLATE_SLACK))
                 }
-                other => Err(MemberProblem::Compression { method: format!("{other:?}") }),
+                other => Err(MemberProblem::Compression { method: method_name(other) }),
             };
             let problem = match possible {
                 _ if entry.encrypted() => MemberProblem::Encrypted,
@@ -237,6 +237,18 @@ fn array_name(member: &str) -> String {
 
 fn damaged(error: &ZipError) -> FileProblem {
     FileProblem::Damaged { reason: reason(error) }
+}
+
+/// The usual name of a compression method.
+fn method_name(method: CompressionMethod) -> String {
+    match method {
+        CompressionMethod::BZIP2 => "bzip2".into(),
+        CompressionMethod::LZMA => "lzma".into(),
+        CompressionMethod::XZ => "xz".into(),
+        CompressionMethod::ZSTD => "zstd".into(),
+        CompressionMethod::DEFLATE64 => "deflate64".into(),
+        other => format!("{other:?}"),
+    }
 }
 
 /// The zip reader's words, as part of a sentence.

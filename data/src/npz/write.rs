@@ -134,6 +134,21 @@ fn same_inode(_: &Path, _: &Path) -> bool {
 /// # Errors
 /// [`DataError::Output`].
 pub fn stage(path: &Path, arrays: &[ArrayRef<'_>]) -> Result<Staged, DataError> {
+    stage_with(path, |file| write_archive(file, arrays))
+}
+
+/// Writes `text` in the same way.
+///
+/// # Errors
+/// [`DataError::Output`].
+pub fn stage_text(path: &Path, text: &str) -> Result<Staged, DataError> {
+    stage_with(path, |file| file.write_all(text.as_bytes()))
+}
+
+fn stage_with(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<Staged, DataError> {
     let destination = destination(path)?;
     let failed = |e: io::Error| DataError::output(path, e.into());
     let folder = destination.parent().filter(|p| !p.as_os_str().is_empty());
@@ -146,7 +161,7 @@ pub fn stage(path: &Path, arrays: &[ArrayRef<'_>]) -> Result<Staged, DataError> 
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     let mut temporary = builder.tempfile_in(folder.unwrap_or(Path::new("."))).map_err(failed)?;
-    write_archive(temporary.as_file_mut(), arrays).map_err(failed)?;
+    write(temporary.as_file_mut()).map_err(failed)?;
     temporary.as_file().sync_all().map_err(failed)?;
     Ok(Staged { temporary, destination })
 }

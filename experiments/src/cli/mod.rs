@@ -5,8 +5,11 @@
 //! malformed input, with one sentence.
 
 mod failure;
+mod fine_tune;
 mod generate;
 mod output;
+mod solve;
+mod solvers;
 mod standard;
 
 pub use failure::Failure;
@@ -45,8 +48,14 @@ pub struct Common {
 enum Command {
     /// Draw a problem with a known ground truth
     Generate(generate::Arguments),
+    /// Find the base that meta-learning with adapters finds
+    Solve(solve::Arguments),
     /// Find the base of standard retraining and what it leaves to adapt
     Standard(standard::Arguments),
+    /// Fit a low-rank adapter to one task, the base frozen
+    FineTune(fine_tune::Arguments),
+    /// List the methods of `solve`
+    Solvers(solvers::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -62,6 +71,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let result = match cli.command {
         Command::Generate(arguments) => generate::run(&arguments, &cli.common),
+        Command::Solve(arguments) => solve::run(&arguments, &cli.common),
+        Command::FineTune(arguments) => fine_tune::run(&arguments, &cli.common),
+        Command::Solvers(arguments) => solvers::run(&arguments, &cli.common),
         Command::Standard(arguments) => standard::run(&arguments, &cli.common),
     };
     match result {
