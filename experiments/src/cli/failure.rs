@@ -60,9 +60,11 @@ impl From<SolveError> for Failure {
     fn from(error: SolveError) -> Self {
         match error {
             SolveError::Linear(error) => error.into(),
-            error @ (SolveError::Start { .. } | SolveError::Setting { .. }) => {
-                Failure::input(error)
-            }
+            error @ (SolveError::Start { .. }
+            | SolveError::StartMissing { .. }
+            | SolveError::Setting { .. }
+            | SolveError::SettingText { .. }
+            | SolveError::UnknownSetting { .. }) => Failure::input(error),
             error => Failure::refused(error),
         }
     }

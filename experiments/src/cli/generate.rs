@@ -118,12 +118,21 @@ impl Linear {
 
     /// What cannot be read back is not written.
     fn check_size(&self, spec: &LinearSpec) -> Result<(), Failure> {
-        let [d, k, tasks, samples, test] =
-            [spec.dimension, spec.rank, spec.tasks, spec.samples_per_task, spec.test_samples]
-                .map(|n| n as u128);
-        let truth = d * d + 2 * tasks * d * k;
-        let data = if self.exact { tasks * d * d } else { 2 * tasks * d * samples };
-        let numbers = truth + data.max(2 * d * test);
+        let product = |sizes: &[usize]| {
+            sizes.iter().fold(1_u128, |product, n| product.saturating_mul(*n as u128))
+        };
+        let LinearSpec { dimension: d, rank, tasks, samples_per_task, test_samples, .. } = *spec;
+        let data = match self.exact {
+            true => product(&[tasks, d, d]),
+            false => product(&[2, tasks, d, samples_per_task]),
+        };
+        let numbers = [
+            product(&[d, d]),
+            product(&[2, tasks, d, rank]),
+            data.max(product(&[2, d, test_samples])),
+        ]
+        .into_iter()
+        .fold(0, u128::saturating_add);
         let most = u128::from(npz::MOST_NUMBERS);
         if numbers <= most {
             return Ok(());
