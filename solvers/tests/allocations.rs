@@ -8,8 +8,9 @@ use peftml_solvers::first_order::authors::AuthorsScheme;
 use peftml_solvers::first_order::fine_tuning::GradientFineTuning;
 use peftml_solvers::first_order::standard::StandardScheme;
 use peftml_solvers::iterate::{self, MaxIterations, Silent};
+use peftml_solvers::low_rank::Global;
 use peftml_solvers::second_order::GaussNewton;
-use peftml_solvers::{AdamW, Problem, Settings, registry};
+use peftml_solvers::{AdamW, BaseSolver, Problem, Settings, registry};
 use peftml_theory::Objective;
 use peftml_theory::linear::{Kind, ProfileObjective, Tasks};
 use peftml_theory::shallow::{
@@ -146,6 +147,11 @@ fn iterations_do_not_allocate() {
                 let rule = MaxIterations(steps);
                 let solver = GaussNewton::default();
                 iterate::run(&solver, &f, start.clone(), &rule, &mut Silent).unwrap();
+            });
+            same("global", |rounds| {
+                let solver = Global { rounds, polish_steps: rounds, ..Default::default() };
+                let found = solver.solve(&problem, None, &mut Silent).unwrap();
+                assert!(found.iterations > 1, "control: it iterates");
             });
             if kind == Kind::Asymmetric {
                 let pair = [start.block(0), start.block(count)];

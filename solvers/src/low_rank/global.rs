@@ -27,8 +27,6 @@ use peftml_theory::linear::{Identification, Kind, ProfileObjective, TaskSource, 
 const SMALLEST_RHO: f64 = 1e-8;
 /// Largest predicted error, relative to the offsets' size, of an answer that is given.
 const LARGEST_ERROR: f64 = 0.1;
-/// Most rounds of base, adapters and subspaces; refinement takes two or three.
-const MOST_ROUNDS: usize = 8;
 /// Largest `T d^2 k` for which the base's residual is formed in doubled precision; larger problems
 /// that are solvable at all have `rho` far from 0 and do not need it.
 const LARGEST_COMPENSATED: usize = 1 << 20;
@@ -65,6 +63,7 @@ pub const ENTRY: Entry = Entry {
             polish: settings.count("polish", 1, 0, "0 or 1")? > 0,
             polish_steps: settings.max_iterations.unwrap_or(default.polish_steps),
             reach: settings.count("reach", default.reach, 0, "a whole number")?,
+            rounds: default.rounds,
         }))
     },
 };
@@ -79,11 +78,13 @@ pub struct Global {
     /// Each task is paired with this many tasks on either side (cyclically); 0 chooses: all pairs up
     /// to T = 16, beyond that twice what the theory needs.
     pub reach: usize,
+    /// Most rounds of base, adapters and subspaces; refinement takes two or three. Default 8.
+    pub rounds: usize,
 }
 
 impl Default for Global {
     fn default() -> Self {
-        Self { polish: true, polish_steps: 50, reach: 0 }
+        Self { polish: true, polish_steps: 50, reach: 0, rounds: 8 }
     }
 }
 
@@ -110,7 +111,7 @@ impl BaseSolver for Global {
         check_second_moments(tasks)?;
         let polish = self.polish && !tasks.is_exact();
         let reach = self.reach_for(d, rank, count);
-        let mut found = Fit::by_intersection(tasks, kind, rank, reach, polish)?;
+        let mut found = Fit::by_intersection(tasks, kind, rank, reach, polish, self.rounds)?;
         let objective = ProfileObjective::new(tasks, kind, rank)?;
         let mut x = to_blocks(kind, &found.adapters, objective.layout());
         let mut stop_reason = StopReason::Direct;
@@ -202,6 +203,7 @@ impl Fit {
         rank: usize,
         reach: usize,
         polish: bool,
+        rounds: usize,
     ) -> Result<Self, SolveError> {
         let (d, count) = (tasks.dimension(), tasks.count());
         let estimates: Vec<_> = tasks.iter().map(|t| t.least_squares()).collect();
@@ -220,21 +222,21 @@ impl Fit {
         let (mut q, mut p) = (Mat::zeros(d, rank), Mat::zeros(d, rank));
         let mut evaluations = Evaluations { factorisations, ..Default::default() };
         let (mut iterations, mut last) = (0, f64::INFINITY);
-        let mut adapters = Vec::with_capacity(count);
-        let most_rounds = if polish { ROUNDS_BEFORE_POLISH } else { MOST_ROUNDS };
+        let mut factors: Vec<_> =
+            (0..count).map(|_| (Mat::zeros(d, rank), Mat::zeros(d, rank))).collect();
+        let most_rounds = if polish { rounds.min(ROUNDS_BEFORE_POLISH) } else { rounds };
         while iterations < most_rounds {
             evaluations.hessian_products +=
                 system.solve(&operator, &targets, base.as_ref(), z.as_mut());
             iterations += 1;
             kernel::add_scaled(base.as_mut(), 1.0, z.as_ref());
-            adapters.clear();
-            for (t, target) in targets.iter().enumerate() {
+            for (t, (target, (left, right))) in targets.iter().zip(&mut factors).enumerate() {
                 rest.copy_from(target);
                 kernel::add_scaled(rest.as_mut(), -1.0, base.as_ref());
                 parts.compute(rest.as_ref())?;
                 parts.bases_into(&mut q, &mut p);
                 operator.set(t, q.as_ref(), p.as_ref());
-                adapters.push(parts.factors());
+                parts.factors_into(left, right);
             }
             evaluations.factorisations += count;
             // Refinement ends where it no longer halves the correction, or at the rounding of A.
@@ -244,6 +246,11 @@ impl Fit {
             }
             last = change;
         }
+        let adapters = factors.into_iter().filter_map(|(left, right)| match kind {
+            Kind::Symmetric => Some(LowRank::symmetric(left)),
+            Kind::Asymmetric => LowRank::new(left, right),
+        });
+        let adapters = adapters.collect();
         Ok(Self { operator, adapters, gap, iterations, evaluations })
     }
 

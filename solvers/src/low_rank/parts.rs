@@ -92,19 +92,15 @@ impl PartWorkspace {
         }
     }
 
-    /// Balanced factors `U sqrt(s)`, `V sqrt(s)`.
-    pub fn factors(&self) -> LowRank {
-        let d = self.left(0).nrows();
-        let root = |right: bool| {
-            Mat::from_fn(d, self.rank, |r, i| {
-                let vector = if right { self.right(i) } else { self.left(i) };
-                vector[r] * self.value(i).sqrt()
-            })
-        };
-        match &self.method {
-            Method::Symmetric { .. } => LowRank::symmetric(root(false)),
-            Method::Asymmetric { .. } => LowRank::new(root(false), root(true))
-                .unwrap_or_else(|| LowRank::symmetric(root(false))),
+    /// Writes balanced factors `U sqrt(s)`, `V sqrt(s)` (d x k) into `left` and `right`.
+    pub fn factors_into(&self, left: &mut Mat<f64>, right: &mut Mat<f64>) {
+        for i in 0..self.rank {
+            let root = self.value(i).sqrt();
+            let (u, v) = (self.left(i), self.right(i));
+            for r in 0..u.nrows() {
+                left[(r, i)] = u[r] * root;
+                right[(r, i)] = v[r] * root;
+            }
         }
     }
 }
