@@ -1,7 +1,8 @@
 //! The global solver and the two-task closed form on problems with a known answer.
 
 use faer::{Mat, MatRef};
-use peftml_linalg::{LowRank, Seed, Stream, compare, decompose, kernel};
+use peftml_linalg::{Blocks, LowRank, Seed, Stream, compare, decompose, kernel};
+use peftml_solvers::first_order::authors::AuthorsScheme;
 use peftml_solvers::iterate::Silent;
 use peftml_solvers::low_rank::global::{Global, within_conditions};
 use peftml_solvers::low_rank::parts::to_blocks;
@@ -329,4 +330,36 @@ fn two_sampled_tasks_end_stationary_and_balanced() {
         TwoTask::default().solve(&problem, None, &mut Silent),
         Err(SolveError::TaskCount { found: 3, .. })
     ));
+}
+
+#[test]
+fn no_start_of_the_authors_scheme_ends_below_the_global_solver() {
+    for (kind, d, k, n) in [(Kind::Symmetric, 6, 1, 60), (Kind::Asymmetric, 5, 1, 100)] {
+        let seed = Seed::root(12).child(kind.name());
+        let truth = draw(kind, d, k, 3, &seed);
+        let tasks = sampled(&truth, n, 0.3, &seed);
+        let problem = Problem { tasks: &tasks, kind, rank: k };
+        let found = Global::default().solve(&problem, None, &mut Silent).unwrap();
+        let f = ProfileObjective::new(&tasks, kind, k).unwrap();
+        let mut reached = Vec::new();
+        for i in 0..20u64 {
+            let mut start = Blocks::zeros(f.layout().clone());
+            seed.child("start").child(i).stream().fill_normal(0.1, start.as_mut_slice());
+            // Ten times the reference's rounds.
+            let scheme = AuthorsScheme { rounds: 30_000, ..Default::default() };
+            let ended = scheme.solve(&problem, Some(&start), &mut Silent).unwrap();
+            let x = to_blocks(kind, &ended.adapters, f.layout());
+            reached.push(f.value(&x, &mut vec![0.0; f.work_len()]));
+        }
+        let best = reached.iter().copied().fold(f64::INFINITY, f64::min);
+        // Rounding of the value: u times the tasks' size against the residual's.
+        let slack = 8.0 * f64::EPSILON * tasks.norm() * found.loss.sqrt();
+        assert!(found.loss <= best + slack, "{kind:?}: {:e} above {best:e}", found.loss);
+        // Control: the scheme does come near, so the comparison says something.
+        assert!(
+            best < found.loss * 1.01,
+            "{kind:?}: best of 20 starts {best:e}, global {:e}",
+            found.loss
+        );
+    }
 }
