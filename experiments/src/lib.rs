@@ -3,6 +3,8 @@
 pub mod cli;
 pub mod config;
 pub mod figures;
+pub mod linear;
 pub mod report;
 pub mod runs;
 pub mod slurm;
+pub mod suites;

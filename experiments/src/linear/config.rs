@@ -1,0 +1,353 @@
+//! The linear studies' configuration.
+//!
+//! | leaf | default of the paper | meaning |
+//! |---|---|---|
+//! | `seeds` | `"0..20"` | seeds, half-open |
+//! | `ground_truth` | `"per-seed"` | or `"per-sweep"`: one, drawn at the largest sizes and cut down |
+//! | `dimension`, `rank`, `tasks` | 10, 1, 3 | d, k, T |
+//! | `samples_per_task`, `test_samples` | 5000, 100 | N, n |
+//! | `noise_std` | 0.1 | standard deviation of the noise in each output |
+//! | `kind` | `"symmetric"` | offsets and retraining adapters `U U^T`, or `"asymmetric"`: `U V^T` |
+//! | `family` | `"iid"` | law of the offsets, or `"correlated"`, `"badly-scaled"` |
+//! | `retraining.methods`, `fine_tuning.methods` | all | see [`super::methods`] |
+//! | `retraining.rounds`, `.inner_steps` | 3000, 10 | of the authors' scheme |
+//! | `retraining.inner_step_size`, `.outer_step_size` | 0.003, 0.03 | |
+//! | `retraining.start_std`, `fine_tuning.start_std` | 0.1 | standard deviation of initial adapters |
+//! | `fine_tuning.steps`, `.step_size` | by study, 0.005 | gradient steps |
+//! | `fine_tuning.shown_steps` | by study | how far figures show the curves |
+//! | `quirks.*` | off | what the reference does beside its description |
+
+use super::methods::{FineTuningMethod, RetrainingMethod};
+use crate::config::{ConfigError, Seeds, sweep, typed};
+use peftml_data::synthetic::linear::{Family, LinearSpec};
+use peftml_theory::linear::Kind;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+/// How many numbers a single matrix of samples may hold: 2 GiB of them.
+const MOST_NUMBERS: usize = 1 << 28;
+
+/// One linear study; see the module's header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinearConfig {
+    /// `linear`.
+    pub suite: String,
+    /// Name of the study.
+    pub study: String,
+    /// Name of the preset.
+    pub preset: String,
+    /// Title.
+    pub title: String,
+    /// The question that the study answers.
+    pub question: String,
+    /// Seeds; see [`Seeds`].
+    pub seeds: String,
+    /// What the ground truth is drawn for.
+    pub ground_truth: GroundTruthMode,
+    /// Dimension d.
+    pub dimension: usize,
+    /// Rank k of the offsets.
+    pub rank: usize,
+    /// Retraining tasks T.
+    pub tasks: usize,
+    /// Samples N of each retraining task.
+    pub samples_per_task: usize,
+    /// Samples n of the test task.
+    pub test_samples: usize,
+    /// Standard deviation of the noise.
+    pub noise_std: f64,
+    /// Symmetric or asymmetric offsets.
+    pub kind: KindName,
+    /// Law of the offsets.
+    pub family: FamilyName,
+    /// First stage.
+    pub retraining: Retraining,
+    /// Second stage.
+    pub fine_tuning: FineTuning,
+    /// What the reference does beside its description.
+    pub quirks: Quirks,
+    /// Leaf paths and lists.
+    #[serde(default)]
+    pub sweep: Table,
+}
+
+/// What a ground truth is drawn for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GroundTruthMode {
+    /// Every seed and sweep point has its own.
+    PerSeed,
+    /// One for the whole sweep, drawn at its largest sizes and cut down.
+    PerSweep,
+}
+
+/// [`Kind`] in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KindName {
+    /// `U U^T`.
+    Symmetric,
+    /// `U V^T`.
+    Asymmetric,
+}
+
+/// [`Family`] in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FamilyName {
+    /// Independent N(0, 1) entries.
+    Iid,
+    /// A common part.
+    Correlated,
+    /// Log-normal scales.
+    BadlyScaled,
+}
+
+/// First stage: from tasks to a base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retraining {
+    /// Names of [`super::methods::RETRAINING`].
+    pub methods: Vec<String>,
+    /// Outer rounds of the authors' scheme, and steps of standard retraining by steps.
+    pub rounds: usize,
+    /// Inner steps a round.
+    pub inner_steps: usize,
+    /// Step on the adapters.
+    pub inner_step_size: f64,
+    /// Step on the base.
+    pub outer_step_size: f64,
+    /// Standard deviation of initial adapters.
+    pub start_std: f64,
+}
+
+/// Second stage: from a base to a fine-tuned model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FineTuning {
+    /// Names of [`super::methods::FINE_TUNING`].
+    pub methods: Vec<String>,
+    /// Gradient steps.
+    pub steps: usize,
+    /// Their size.
+    pub step_size: f64,
+    /// Standard deviation of fresh adapters.
+    pub start_std: f64,
+    /// Figures show curves up to this step.
+    pub shown_steps: usize,
+}
+
+/// Quirks of the reference code, each a switch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Quirks {
+    /// Standard retraining carries random, never trained adapters in its forward pass.
+    pub standard_carries_random_adapters: bool,
+    /// Its gradient is summed over tasks instead of averaged.
+    pub standard_gradient_times_tasks: bool,
+    /// Fine-tuning starts from other adapters after standard retraining than after meta-learning.
+    pub unpaired_fine_tuning_starts: bool,
+}
+
+impl LinearConfig {
+    /// Reads and checks one point's configuration, or a whole study's.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the leaf, its value and what would be right.
+    pub fn read(table: &Table) -> Result<Self, ConfigError> {
+        let config: Self = typed("of a linear study", table)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.suite != "linear" {
+            return Err(ConfigError::value("suite", &self.suite, "this study is of suite linear"));
+        }
+        for (key, name) in [("study", &self.study), ("preset", &self.preset)] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+                let expected = "letters, digits, dots, dashes and underscores: it names a folder";
+                return Err(ConfigError::value(key, format!("\"{name}\""), expected));
+            }
+        }
+        Seeds::parse(&self.seeds)?;
+        self.spec().check().map_err(|error| {
+            ConfigError::value("the problem", self.spec_text(), error.to_string())
+        })?;
+        for (key, count) in
+            [("samples_per_task", self.samples_per_task), ("test_samples", self.test_samples)]
+        {
+            if count.checked_mul(self.dimension).is_none_or(|numbers| numbers > MOST_NUMBERS) {
+                let expected = "dimension times samples must be at most 2^28";
+                return Err(ConfigError::value(key, count, expected));
+            }
+        }
+        let Self { retraining, fine_tuning, .. } = self;
+        for (key, value) in [
+            ("retraining.inner_step_size", retraining.inner_step_size),
+            ("retraining.outer_step_size", retraining.outer_step_size),
+            ("retraining.start_std", retraining.start_std),
+            ("fine_tuning.step_size", fine_tuning.step_size),
+            ("fine_tuning.start_std", fine_tuning.start_std),
+        ] {
+            if !value.is_finite() || value <= 0.0 {
+                return Err(ConfigError::value(key, value, "a positive finite number is needed"));
+            }
+        }
+        RetrainingMethod::find_all(&retraining.methods)?;
+        FineTuningMethod::find_all(&fine_tuning.methods)?;
+        Ok(())
+    }
+
+    fn spec_text(&self) -> String {
+        let Self { dimension, rank, tasks, samples_per_task, test_samples, noise_std, .. } = self;
+        format!(
+            "dimension {dimension}, rank {rank}, tasks {tasks}, samples_per_task \
+             {samples_per_task}, test_samples {test_samples}, noise_std {noise_std}"
+        )
+    }
+
+    /// The problem's sizes and laws.
+    pub fn spec(&self) -> LinearSpec {
+        LinearSpec {
+            dimension: self.dimension,
+            rank: self.rank,
+            tasks: self.tasks,
+            samples_per_task: self.samples_per_task,
+            test_samples: self.test_samples,
+            noise_std: self.noise_std,
+            kind: match self.kind {
+                KindName::Symmetric => Kind::Symmetric,
+                KindName::Asymmetric => Kind::Asymmetric,
+            },
+            family: match self.family {
+                FamilyName::Iid => Family::Iid,
+                FamilyName::Correlated => Family::Correlated,
+                FamilyName::BadlyScaled => Family::BadlyScaled,
+            },
+        }
+    }
+
+    /// Rank of gradient and reduced-rank fine-tuning: k, but 3k where T = 2, as theory.md C3 asks
+    /// for; at most d.
+    pub fn adapter_rank(&self) -> usize {
+        let rank = if self.tasks == 2 { 3 * self.rank } else { self.rank };
+        rank.min(self.dimension)
+    }
+}
+
+/// A study's configuration with its sweep resolved.
+#[derive(Clone, Debug)]
+pub struct Resolved {
+    /// The whole configuration.
+    pub config: LinearConfig,
+    /// The same as a table, complete and normalised.
+    pub table: Table,
+    /// Paths of the swept leaves.
+    pub swept: Vec<String>,
+    /// Swept values and configuration of every point.
+    pub points: Vec<(Vec<(String, toml::Value)>, LinearConfig)>,
+}
+
+impl Resolved {
+    /// Reads a study's table.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; for a sweep that makes a point impossible, with that point's values.
+    pub fn read(table: &Table) -> Result<Self, ConfigError> {
+        let config = LinearConfig::read(table)?;
+        let table = Table::try_from(&config).map_err(|error| ConfigError::Malformed {
+            name: "of a linear study".to_owned(),
+            reason: error.to_string(),
+        })?;
+        let swept = sweep::lists(&table)?.into_iter().map(|(path, _)| path).collect();
+        let mut points = Vec::new();
+        for point in sweep::points(&table)? {
+            points.push((point.values, LinearConfig::read(&point.table)?));
+        }
+        Ok(Self { config, table, swept, points })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{StudyName, load, set};
+
+    fn table(name: &str) -> Table {
+        load(&StudyName(format!("linear/{name}"))).unwrap()
+    }
+
+    #[test]
+    fn the_presets_hold_the_numbers_of_the_experiments() {
+        // experiments.md, section 1: swept leaf, its values, fine-tuning steps.
+        let studies: [(&str, &str, [i64; 3], usize); 5] = [
+            ("sweep_n", "test_samples", [100, 1000, 10000], 1000),
+            ("sweep_t", "tasks", [2, 3, 5], 10000),
+            ("sweep_d", "dimension", [5, 10, 20], 1400),
+            ("sweep_samples", "samples_per_task", [100, 1000, 10000], 1000),
+            ("sweep_k", "rank", [1, 2, 3], 10000),
+        ];
+        for (study, leaf, values, steps) in studies {
+            for preset in ["paper", "authors"] {
+                let resolved = Resolved::read(&table(&format!("{study}.{preset}"))).unwrap();
+                let config = &resolved.config;
+                let authors = preset == "authors";
+                assert_eq!(resolved.swept, [leaf]);
+                let swept: Vec<i64> =
+                    resolved.points.iter().map(|(v, _)| v[0].1.as_integer().unwrap()).collect();
+                assert_eq!(swept, values);
+                assert_eq!(config.fine_tuning.steps, steps);
+                assert_eq!(config.noise_std, if authors { 0.01 } else { 0.1 });
+                let mode =
+                    if authors { GroundTruthMode::PerSweep } else { GroundTruthMode::PerSeed };
+                assert_eq!(config.ground_truth, mode);
+                assert_eq!(config.quirks.standard_carries_random_adapters, authors);
+                assert_eq!(config.quirks.standard_gradient_times_tasks, authors);
+                let spec = config.spec();
+                assert_eq!((spec.dimension, spec.tasks, spec.rank), (10, 3, 1));
+                assert_eq!((spec.samples_per_task, spec.test_samples), (5000, 100));
+                let r = &config.retraining;
+                assert_eq!((r.rounds, r.inner_steps), (3000, 10));
+                assert_eq!((r.inner_step_size, r.outer_step_size, r.start_std), (0.003, 0.03, 0.1));
+                assert_eq!(
+                    (config.fine_tuning.step_size, config.fine_tuning.start_std),
+                    (0.005, 0.1)
+                );
+            }
+        }
+        let shown = |name| Resolved::read(&table(name)).unwrap().config.fine_tuning.shown_steps;
+        assert_eq!((shown("sweep_k"), shown("sweep_t")), (1000, 10000));
+    }
+
+    #[test]
+    fn values_that_cannot_be_are_refused_by_name() {
+        for (edit, named) in [
+            ("noise_std=-1", "noise_std"),
+            ("noise_std=nan", "noise_std"),
+            ("rank=11", "rank"),
+            ("dimension=0", "dimension"),
+            ("seeds=5..2", "seeds"),
+            ("kind=diagonal", "asymmetric"),
+            ("ground_truth=per-week", "per-sweep"),
+            ("retraining.methods=[\"magic\"]", "lora-ml/global"),
+            ("retraining.methods=[]", "retraining.methods"),
+            ("fine_tuning.methods=[\"magic\"]", "reduced-rank-regression"),
+            ("fine_tuning.step_size=0", "fine_tuning.step_size"),
+            ("study=../elsewhere", "study"),
+            ("samples_per_task=1000000000000", "samples_per_task"),
+            ("rank=1.5", "rank"),
+        ] {
+            let mut table = table("sweep_n");
+            set(&mut table, edit).unwrap();
+            let error = Resolved::read(&table).unwrap_err().to_string();
+            assert!(error.contains(named), "{edit}: {error}");
+        }
+        // A sweep that leaves the possible is found before anything is run.
+        let mut table = table("sweep_k");
+        set(&mut table, "sweep.rank=[1, 11]").unwrap();
+        assert!(Resolved::read(&table).is_err());
+    }
+}

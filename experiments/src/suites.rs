@@ -1,0 +1,30 @@
+//! The suites: one line each. Everything else iterates over this list.
+
+use crate::config::ConfigError;
+use crate::linear::LinearStudy;
+use crate::runs::Study;
+use toml::{Table, Value};
+
+/// A family of studies with one kind of configuration.
+struct Suite {
+    name: &'static str,
+    open: fn(&Table) -> Result<Box<dyn Study>, ConfigError>,
+}
+
+const SUITES: &[Suite] =
+    &[Suite { name: "linear", open: |table| Ok(Box::new(LinearStudy::new(table)?)) }];
+
+/// The study of a complete configuration, by its leaf `suite`.
+///
+/// # Errors
+/// [`ConfigError::UnknownSuite`] with the known ones, and what the suite has to say.
+pub fn open(table: &Table) -> Result<Box<dyn Study>, ConfigError> {
+    let named = table.get("suite").and_then(Value::as_str).unwrap_or_default();
+    match SUITES.iter().find(|suite| suite.name == named) {
+        Some(suite) => (suite.open)(table),
+        None => Err(ConfigError::UnknownSuite {
+            suite: named.to_owned(),
+            known: SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>().join(", "),
+        }),
+    }
+}
