@@ -7,10 +7,16 @@
 mod failure;
 mod fine_tune;
 mod generate;
+mod merge;
 mod output;
+mod report;
+mod run;
+mod shard;
 mod solve;
 mod solvers;
 mod standard;
+mod status;
+mod study;
 
 pub use failure::Failure;
 pub use output::{print_json, print_line};
@@ -56,6 +62,11 @@ enum Command {
     FineTune(fine_tune::Arguments),
     /// List the methods of `solve`
     Solvers(solvers::Arguments),
+    Run(run::Arguments),
+    Shard(shard::Arguments),
+    Merge(merge::Arguments),
+    Status(status::Arguments),
+    Report(report::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -75,6 +86,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::FineTune(arguments) => fine_tune::run(&arguments, &cli.common),
         Command::Solvers(arguments) => solvers::run(&arguments, &cli.common),
         Command::Standard(arguments) => standard::run(&arguments, &cli.common),
+        Command::Run(arguments) => self::run::run(&arguments, &cli.common),
+        Command::Shard(arguments) => shard::run(&arguments, &cli.common),
+        Command::Merge(arguments) => merge::run(&arguments, &cli.common),
+        Command::Status(arguments) => status::run(&arguments, &cli.common),
+        Command::Report(arguments) => report::run(&arguments, &cli.common),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
