@@ -39,7 +39,7 @@ pub enum LinearError {
     },
     /// An entry is NaN or infinite, or so large that its square overflows.
     #[error(
-        "{what} of task {task} has the entry {value} in row {row}, column {col}; finite numbers below 1e150 in modulus are needed"
+        "{what} of task {task} has the entry {value:e} in row {row}, column {col}; finite numbers up to 1e75 in modulus are needed"
     )]
     NotFinite {
         /// Which matrix.
@@ -52,6 +52,16 @@ pub enum LinearError {
         col: usize,
         /// The entry.
         value: f64,
+    },
+    /// All entries are so small that their squares and fourth powers lose digits or vanish.
+    #[error(
+        "the largest entry of {what} of all tasks is {largest:e}: products would underflow; entries of 1e-75 and above in modulus are needed (other units)"
+    )]
+    Underflow {
+        /// Which matrices.
+        what: &'static str,
+        /// Largest modulus of an entry.
+        largest: f64,
     },
     /// A second moment is not symmetric.
     #[error(

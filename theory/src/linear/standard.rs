@@ -43,7 +43,9 @@ pub fn pooled_factor(tasks: &Tasks) -> Result<decompose::CholeskyFactor, LinearE
     let (values, _) = decompose::symmetric_eigen(pooled.as_ref()).map_err(failed)?;
     let condition = values[d - 1] / values[0];
     if values[0] <= d as f64 * f64::EPSILON * values[d - 1] {
-        return Err(LinearError::PooledInputsSingular { dimension: d, condition: condition.abs() });
+        // Inputs that are all 0 give 0/0.
+        let condition = if condition.is_nan() { f64::INFINITY } else { condition.abs() };
+        return Err(LinearError::PooledInputsSingular { dimension: d, condition });
     }
     decompose::CholeskyFactor::new(pooled.as_ref()).map_err(failed)
 }

@@ -26,6 +26,9 @@ pub enum TaskSource {
     },
 }
 
+/// Smallest modulus that the largest entry may have, unless all are 0: as above, for underflow.
+const SMALLEST_ENTRY: f64 = 1e-75;
+
 /// One task.
 #[derive(Clone, Debug)]
 pub struct Task {
@@ -205,6 +208,8 @@ impl Tasks {
                 }
             }
         }
+        check_underflow("A", tasks.iter().map(Task::least_squares))?;
+        check_underflow("S", tasks.iter().filter_map(Task::second_moment))?;
         Ok(Self { dimension: d, tasks, storage_roundoff })
     }
 
@@ -304,6 +309,23 @@ fn check_finite(what: &'static str, task: usize, m: MatRef<'_, f64>) -> Result<(
     Ok(())
 }
 
+/// Whether the largest entry of all matrices is 0 or far from underflow.
+fn check_underflow<'a>(
+    what: &'static str,
+    matrices: impl Iterator<Item = MatRef<'a, f64>>,
+) -> Result<(), LinearError> {
+    let largest_of = |m: MatRef<'_, f64>| {
+        let entries = (0..m.ncols()).flat_map(|j| (0..m.nrows()).map(move |i| (i, j)));
+        entries.map(|at| m[at].abs()).fold(0.0, f64::max)
+    };
+    let largest = matrices.map(largest_of).fold(0.0, f64::max);
+    if largest == 0.0 || largest >= SMALLEST_ENTRY {
+        Ok(())
+    } else {
+        Err(LinearError::Underflow { what, largest })
+    }
+}
+
 /// Symmetric and positive semidefinite as far as rounding of the stored entries can tell: an entry
 /// is off by `roundoff |s_ij|`, hence `||S - S^T||_F <= 2 roundoff ||S||_F`, an eigenvalue by
 /// `roundoff ||S||_F`; a product `X X^T / N` computed in that type adds about `d roundoff ||S||_F`.
@@ -377,6 +399,9 @@ mod tests {
             Tasks::new(vec![Task::with_second_moment(a, negative)], f64::EPSILON),
             Err(LinearError::SecondMomentNotPositive { task: 0, .. })
         ));
+        let tiny = Mat::from_fn(2, 2, |i, _| 1e-80 * i as f64);
+        assert!(matches!(Tasks::exact([tiny]), Err(LinearError::Underflow { what: "A", .. })));
+        assert!(Tasks::exact([Mat::zeros(2, 2)]).is_ok());
         let nan = Mat::from_fn(2, 2, |_, _| f64::NAN);
         assert!(matches!(Tasks::exact([nan]), Err(LinearError::NotFinite { row: 0, .. })));
     }
