@@ -1,5 +1,6 @@
 //! Studies, claims, run folders, figures and the peftml command.
 
+pub mod claims;
 pub mod cli;
 pub mod config;
 pub mod figures;

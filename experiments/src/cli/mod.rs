@@ -17,6 +17,7 @@ mod solvers;
 mod standard;
 mod status;
 mod study;
+mod verify;
 
 pub use failure::Failure;
 pub use output::{print_json, print_line};
@@ -67,6 +68,8 @@ enum Command {
     Merge(merge::Arguments),
     Status(status::Arguments),
     Report(report::Arguments),
+    /// Verify the theory's claims
+    Verify(verify::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -91,6 +94,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Merge(arguments) => merge::run(&arguments, &cli.common),
         Command::Status(arguments) => status::run(&arguments, &cli.common),
         Command::Report(arguments) => report::run(&arguments, &cli.common),
+        Command::Verify(arguments) => verify::run(&arguments, &cli.common),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
