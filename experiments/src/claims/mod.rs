@@ -6,12 +6,21 @@
 mod claim;
 mod derivatives;
 mod faults;
+mod fine_tuning;
+mod global_solver;
+mod prevalence;
 mod problems;
+mod recovery;
 mod run;
+mod spurious;
+mod stability;
 mod standard_norm;
 mod standard_rank;
 mod statistics;
+mod two_k;
+mod two_tasks;
 mod verdict;
+mod wrong_rank;
 
 pub use claim::{
     Claim, ClaimError, Context, DIMENSION, RANK, SIZES, Scale, Setting, Sizes, TASKS, sizes,
@@ -21,8 +30,20 @@ pub use run::{Request, RunError, run, select};
 pub use verdict::{Check, Evidence, EvidenceKind, Outcome, Relation, Verdict};
 
 /// Every family, in the order of the theory.
-const FAMILIES: &[&[&dyn Claim]] =
-    &[standard_rank::CLAIMS, standard_norm::CLAIMS, derivatives::CLAIMS];
+const FAMILIES: &[&[&dyn Claim]] = &[
+    standard_rank::CLAIMS,
+    standard_norm::CLAIMS,
+    two_k::CLAIMS,
+    recovery::CLAIMS,
+    stability::CLAIMS,
+    two_tasks::CLAIMS,
+    spurious::CLAIMS,
+    prevalence::CLAIMS,
+    global_solver::CLAIMS,
+    fine_tuning::CLAIMS,
+    wrong_rank::CLAIMS,
+    derivatives::CLAIMS,
+];
 
 /// Every claim.
 pub fn all() -> Vec<&'static dyn Claim> {

@@ -156,15 +156,6 @@ pub fn rational_rows(m: &RationalMatrix) -> Value {
     )
 }
 
-/// The rows of a matrix as JSON.
-pub fn rows(m: MatRef<'_, f64>) -> Value {
-    json!(
-        (0..m.nrows())
-            .map(|i| (0..m.ncols()).map(|j| m[(i, j)]).collect::<Vec<_>>())
-            .collect::<Vec<_>>()
-    )
-}
-
 /// The profile objective as the claims see it: with the fault that a test planted.
 pub struct Seen<'a> {
     inner: ProfileObjective<'a>,

@@ -1,0 +1,223 @@
+//! C8: how often runs from random starts end at minima that are not global.
+//!
+//! The grid of the study stands in `configs/theory/prevalence.toml`; here the statement's cells are
+//! tested at small scale. Every end is classified as `peftml check` does.
+
+use super::claim::{Claim, ClaimError, Context, Sizes, sizes};
+use super::problems::{Seen, draw, gram, random_point};
+use super::statistics::{SHARE, clopper_pearson};
+use super::verdict::{Check, Evidence, EvidenceKind};
+use peftml_data::synthetic::linear::Family;
+use peftml_linalg::{Blocks, Seed};
+use peftml_solvers::first_order::lbfgs::Lbfgs;
+use peftml_solvers::iterate::{self, Any, MaxIterations, ScaledGradient, Silent, Target};
+use peftml_theory::Objective;
+use peftml_theory::certificate::Instance;
+use peftml_theory::linear::{Kind, Tasks};
+use peftml_theory::optimality::{self, Known, Point, PointVerdict};
+use serde_json::json;
+
+/// The claims of this file.
+pub const CLAIMS: &[&dyn Claim] = &[
+    &Cells {
+        id: "C8.small",
+        statement: "iid family, d=4, k=1, T=3: 0.3 to 2.3 % of runs end at a strict non-global minimum, depending on the starting scale",
+        cells: &[(sizes(4, 1, 3), Family::Iid, 1.0), (sizes(4, 1, 3), Family::Iid, 0.1)],
+        range: (0.003, 0.023),
+        runs: (1200, 10_000),
+        excluded: (0.3, 1.0),
+    },
+    &Cells {
+        id: "C8.tight",
+        statement: "iid family: about 10 % at d=4, k=3, T=10, where 3k > d",
+        cells: &[(sizes(4, 3, 10), Family::Iid, 1.0)],
+        range: (0.05, 0.15),
+        runs: (300, 3000),
+        excluded: (0.5, 1.0),
+    },
+    &Cells {
+        id: "C8.large",
+        statement: "iid family: 0 of 300 in every cell with d >= 16, or d >= 8 and k = 1",
+        cells: &[
+            (sizes(8, 1, 3), Family::Iid, 1.0),
+            (sizes(16, 1, 3), Family::Iid, 0.1),
+            (sizes(16, 2, 5), Family::Iid, 1.0),
+        ],
+        range: (0.0, 0.01),
+        runs: (100, 300),
+        excluded: (0.5, 1.0),
+    },
+    &Cells {
+        id: "C8.families",
+        statement: "correlated and badly scaled tasks raise it to 3 %",
+        cells: &[
+            (sizes(4, 1, 3), Family::Correlated, 1.0),
+            (sizes(4, 1, 3), Family::BadlyScaled, 1.0),
+        ],
+        range: (0.003, 0.06),
+        runs: (600, 5000),
+        excluded: (0.3, 1.0),
+    },
+    &Integer,
+];
+
+/// What a run ended at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Global,
+    Spurious,
+    Saddle,
+    Diverging,
+    Other,
+}
+
+/// One L-BFGS run: at most 5000 iterations, gradient at most 1e-9 rms(U*)^3, and what it ended at.
+fn run(
+    context: &Context,
+    tasks: &Tasks,
+    k: usize,
+    rms: f64,
+    scale: f64,
+    seed: &Seed,
+) -> Result<End, ClaimError> {
+    let seen = Seen::new(context, tasks, Kind::Symmetric, k)?;
+    let start = random_point(seen.layout(), scale * rms, &seed.child("start"));
+    let first = seen.value_at(&start);
+    let rule = Any(vec![
+        Box::new(Target(1e-9 * first)),
+        Box::new(ScaledGradient { tolerance: 1e-9, scale: rms.powi(3) }),
+        Box::new(MaxIterations(5000)),
+    ]);
+    let end = iterate::run(&Lbfgs { memory: 10 }, &seen, start, &rule, &mut Silent)?;
+    if end.value <= 1e-8 * first {
+        return Ok(End::Global);
+    }
+    let point = Point::from_blocks(tasks, seen.base(&end.x), &end.x, Kind::Symmetric)?;
+    let known = Known { zero_is_attained: true, solver_value: None };
+    Ok(match optimality::assess(tasks, &point, known, seed)?.verdict {
+        PointVerdict::GlobalMinimum => End::Global,
+        PointVerdict::StrictLocalMinimum => End::Spurious,
+        PointVerdict::StrictSaddle => End::Saddle,
+        PointVerdict::Diverging => End::Diverging,
+        _ => End::Other,
+    })
+}
+
+/// Root mean square of the entries of `U*`.
+fn rms(x: &Blocks) -> f64 {
+    x.norm() / (x.as_slice().len() as f64).sqrt()
+}
+
+struct Cells {
+    id: &'static str,
+    statement: &'static str,
+    cells: &'static [(Sizes, Family, f64)],
+    /// The claimed proportion.
+    range: (f64, f64),
+    /// Runs a cell, quick and full.
+    runs: (usize, usize),
+    /// A range that the data must exclude: the control.
+    excluded: (f64, f64),
+}
+
+/// The checks that the interval of a proportion meets a range.
+fn meets(what: &str, count: usize, runs: usize, range: (f64, f64)) -> [Check; 2] {
+    let (low, high) = clopper_pearson(count, runs, SHARE / 2.0);
+    let from = format!("Clopper-Pearson, {count} of {runs} runs, two-sided error {SHARE:.1e}");
+    let found = count as f64 / runs as f64;
+    [
+        Check::at_most(format!("{what}: proportion"), found, range.1)
+            .within(found - low, from.clone()),
+        Check::at_least(format!("{what}: proportion"), found, range.0).within(high - found, from),
+    ]
+}
+
+impl Claim for Cells {
+    fn id(&self) -> &'static str {
+        self.id
+    }
+    fn statement(&self) -> &'static str {
+        self.statement
+    }
+    fn assumptions(&self) -> &'static [&'static str] {
+        &[
+            "L-BFGS, Gaussian starts at 1 or 0.1 times the root mean square of U*, a fresh problem a run",
+        ]
+    }
+    fn method(&self) -> &'static str {
+        "runs classified by the point checker; exact interval of the proportion against the claimed range"
+    }
+    fn refutation(&self) -> &'static str {
+        "an interval that misses the range"
+    }
+    fn verify(&self, context: &Context) -> Result<Evidence, ClaimError> {
+        let mut evidence = Evidence::new(EvidenceKind::Statistical);
+        for (s, family, scale) in self.cells {
+            let runs = context.count(self.runs.0, self.runs.1);
+            let mut counts = [0; 5];
+            let mut first = None;
+            for index in 0..runs {
+                let p = draw(context, *s, Kind::Symmetric, *family, index);
+                let seed = p.seed.child(if *scale < 1.0 { "small" } else { "large" });
+                let end = run(context, &p.tasks()?, s.k, rms(&p.solution()), *scale, &seed)?;
+                counts[end as usize] += 1;
+                if end == End::Spurious && first.is_none() {
+                    first = Some(index);
+                }
+            }
+            let spurious = counts[End::Spurious as usize];
+            let label = format!("{}, {}, scale {scale}", s.label(), family.name());
+            let [most, least] = meets(&label, spurious, runs, self.range);
+            let [_, control] = meets(&label, spurious, runs, self.excluded);
+            evidence = evidence.check(most).check(least).control(control).instance(json!({
+                "seed": context.root, "sizes": s.label(), "family": family.name(), "scale": scale,
+                "runs": runs, "global": counts[0], "spurious": spurious, "saddle": counts[2],
+                "diverging": counts[3], "unconverged": counts[4], "first_spurious": first,
+            }));
+        }
+        Ok(evidence)
+    }
+}
+
+struct Integer;
+
+impl Claim for Integer {
+    fn id(&self) -> &'static str {
+        "C8.integer"
+    }
+    fn statement(&self) -> &'static str {
+        "on the integer instance of C7, 9 to 15 % of L-BFGS runs end non-global"
+    }
+    fn assumptions(&self) -> &'static [&'static str] {
+        &["Gaussian starts at 1 and at 0.1 times the root mean square of U*"]
+    }
+    fn method(&self) -> &'static str {
+        "runs classified by the point checker; exact interval of the proportion against the range"
+    }
+    fn refutation(&self) -> &'static str {
+        "an interval that misses the range"
+    }
+    fn verify(&self, context: &Context) -> Result<Evidence, ClaimError> {
+        let instance = Instance::integer();
+        let tasks = Tasks::exact(instance.offsets.iter().map(|u| gram(u.as_ref())))?;
+        let truth = Blocks::from_matrices("U", instance.offsets.iter().map(|u| u.as_ref()));
+        let runs = context.count(600, 10_000);
+        let mut evidence = Evidence::new(EvidenceKind::Statistical);
+        for scale in [1.0, 0.1] {
+            let mut spurious = 0;
+            for index in 0..runs {
+                let seed =
+                    context.seed.child(if scale < 1.0 { "small" } else { "large" }).child(index);
+                let end = run(context, &tasks, 1, rms(&truth), scale, &seed)?;
+                spurious += usize::from(end == End::Spurious);
+            }
+            let label = format!("integer instance, scale {scale}");
+            let [most, least] = meets(&label, spurious, runs, (0.09, 0.15));
+            let [_, control] = meets(&label, spurious, runs, (0.5, 1.0));
+            evidence = evidence.check(most).check(least).control(control).instance(json!({
+                "seed": context.root, "scale": scale, "runs": runs, "spurious": spurious,
+            }));
+        }
+        Ok(evidence)
+    }
+}
