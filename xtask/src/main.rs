@@ -11,6 +11,7 @@ mod data;
 mod failure;
 mod faults;
 mod flags;
+mod mutants;
 mod report;
 mod reproduce;
 mod run;
@@ -37,6 +38,7 @@ const VERBS: &[&Verb] = &[
     &data::VERB,
     &tidy::VERB,
     &faults::VERB,
+    &mutants::VERB,
     &slurm::VERB,
     &ci::VERB,
 ];

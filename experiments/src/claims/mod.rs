@@ -27,6 +27,7 @@ pub use claim::{
 };
 pub use faults::{Fault, Faults};
 pub use run::{Request, RunError, run, select};
+pub use statistics::TESTS as STATISTICAL_TESTS;
 pub use verdict::{Check, Evidence, EvidenceKind, Outcome, Relation, Verdict};
 
 /// Every family, in the order of the theory.
@@ -49,3 +50,8 @@ const FAMILIES: &[&[&dyn Claim]] = &[
 pub fn all() -> Vec<&'static dyn Claim> {
     FAMILIES.iter().flat_map(|family| family.iter().copied()).collect()
 }
+
+/// The example of `docs/adding-a-claim.md`, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/adding-a-claim.md")]
+struct AddingAClaim;
