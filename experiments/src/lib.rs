@@ -9,3 +9,4 @@ pub mod report;
 pub mod runs;
 pub mod slurm;
 pub mod suites;
+pub mod theory;

@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::linear::LinearStudy;
 use crate::runs::Study;
+use crate::theory::TheoryStudy;
 use toml::{Table, Value};
 
 /// A family of studies with one kind of configuration.
@@ -11,8 +12,10 @@ struct Suite {
     open: fn(&Table) -> Result<Box<dyn Study>, ConfigError>,
 }
 
-const SUITES: &[Suite] =
-    &[Suite { name: "linear", open: |table| Ok(Box::new(LinearStudy::new(table)?)) }];
+const SUITES: &[Suite] = &[
+    Suite { name: "linear", open: |table| Ok(Box::new(LinearStudy::new(table)?)) },
+    Suite { name: "theory", open: |table| Ok(Box::new(TheoryStudy::new(table)?)) },
+];
 
 /// The study of a complete configuration, by its leaf `suite`.
 ///

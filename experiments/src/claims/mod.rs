@@ -28,6 +28,7 @@ pub use claim::{
 pub use faults::{Fault, Faults};
 pub use run::{Request, RunError, run, select};
 pub use statistics::TESTS as STATISTICAL_TESTS;
+pub(crate) use statistics::clopper_pearson;
 pub use verdict::{Check, Evidence, EvidenceKind, Outcome, Relation, Verdict};
 
 /// Every family, in the order of the theory.

@@ -31,6 +31,10 @@ const CONFIGS: &[(&str, &str)] = embedded![
     "linear/sweep_d.quick",
     "linear/sweep_samples.quick",
     "linear/sweep_k.quick",
+    "theory/prevalence",
+    "theory/prevalence.quick",
+    "theory/standard_norm",
+    "theory/standard_norm.quick",
 ];
 
 /// A study's name on the command line: `SUITE/STUDY[.PRESET]`, or the path of a TOML file.

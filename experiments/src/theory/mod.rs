@@ -95,9 +95,11 @@ impl TheoryConfig {
     }
 
     fn check(&self, question: &dyn Question) -> Result<(), ConfigError> {
-        for (key, value, most) in
-            [("dimension", self.dimension, 64), ("rank", self.rank, 64), ("tasks", self.tasks, 1000)]
-        {
+        for (key, value, most) in [
+            ("dimension", self.dimension, 64),
+            ("rank", self.rank, 64),
+            ("tasks", self.tasks, 1000),
+        ] {
             if value == 0 || value > most {
                 return Err(ConfigError::value(key, value, format!("1 to {most}")));
             }
@@ -106,22 +108,38 @@ impl TheoryConfig {
             return Err(ConfigError::value("rank", self.rank, "at most the dimension"));
         }
         if !Family::ALL.iter().any(|f| f.name() == self.family) {
-            return Err(ConfigError::value("family", &self.family, "iid, correlated or badly-scaled"));
+            return Err(ConfigError::value(
+                "family",
+                &self.family,
+                "iid, correlated or badly-scaled",
+            ));
         }
         let known = question.methods();
         if let Some(wrong) = self.methods.iter().find(|m| !known.contains(&m.as_str())) {
-            return Err(ConfigError::value("methods", wrong, format!("known are {}", known.join(", "))));
+            return Err(ConfigError::value(
+                "methods",
+                wrong,
+                format!("known are {}", known.join(", ")),
+            ));
         }
         for (name, least, most) in question.settings() {
             let value = self.settings.get(*name).copied();
             if !value.is_some_and(|v| (*least..=*most).contains(&v)) {
                 let found = value.map_or("nothing".to_owned(), |v| v.to_string());
-                return Err(ConfigError::value(format!("settings.{name}"), found, format!("a number from {least} to {most}")));
+                return Err(ConfigError::value(
+                    format!("settings.{name}"),
+                    found,
+                    format!("a number from {least} to {most}"),
+                ));
             }
         }
         let names: Vec<&str> = question.settings().iter().map(|s| s.0).collect();
         match self.settings.keys().find(|key| !names.contains(&key.as_str())) {
-            Some(key) => Err(ConfigError::value(format!("settings.{key}"), "", format!("known are {}", names.join(", ")))),
+            Some(key) => Err(ConfigError::value(
+                format!("settings.{key}"),
+                "",
+                format!("known are {}", names.join(", ")),
+            )),
             None => Ok(()),
         }
     }
@@ -150,7 +168,11 @@ impl TheoryStudy {
         let config: TheoryConfig = typed("theory", table)?;
         let Some(question) = QUESTIONS.iter().copied().find(|q| q.name() == config.study) else {
             let known: Vec<&str> = QUESTIONS.iter().map(|q| q.name()).collect();
-            return Err(ConfigError::value("study", &config.study, format!("known are {}", known.join(", "))));
+            return Err(ConfigError::value(
+                "study",
+                &config.study,
+                format!("known are {}", known.join(", ")),
+            ));
         };
         let mut points = Vec::new();
         for point in sweep::points(table)? {

@@ -27,7 +27,15 @@ pub(super) struct Prevalence;
 
 /// Columns: counts of ends.
 const COLUMNS: [&str; 9] = [
-    "runs", "global", "spurious", "saddle", "diverging", "unconverged", "refused", "certified", "first_spurious",
+    "runs",
+    "global",
+    "spurious",
+    "saddle",
+    "diverging",
+    "unconverged",
+    "refused",
+    "certified",
+    "first_spurious",
 ];
 
 /// An end's column.
@@ -103,17 +111,28 @@ impl Question for Prevalence {
     fn summary(&self, tables: &Tables<'_>) -> Summary {
         let table = &tables.trials;
         let column = table.column("method");
-        let all = sums(tables, |row| Some(table.text(row, column).to_owned()), ["runs", "spurious", "saddle", "diverging", "unconverged", "refused", "certified"]);
+        let all = sums(
+            tables,
+            |row| Some(table.text(row, column).to_owned()),
+            ["runs", "spurious", "saddle", "diverging", "unconverged", "refused", "certified"],
+        );
         let mut figures = serde_json::Map::new();
         let mut parts = Vec::new();
-        for (method, _, [runs, spurious, saddle, diverging, unconverged, refused, certified]) in all {
+        for (method, _, [runs, spurious, saddle, diverging, unconverged, refused, certified]) in all
+        {
             let answered = (runs - refused) as usize;
             let (low, high) = clopper_pearson(spurious as usize, answered.max(1), 0.025);
             parts.push(format!(
                 "{method} ended at a strict non-global minimum in {spurious} of {answered} runs ({:.2} to {:.2} %; {saddle} saddles, {diverging} diverging, {unconverged} unconverged, {refused} refused)",
                 100.0 * low, 100.0 * high
             ));
-            for (name, value) in [("runs", runs), ("spurious", spurious), ("certified", certified), ("low", low), ("high", high)] {
+            for (name, value) in [
+                ("runs", runs),
+                ("spurious", spurious),
+                ("certified", certified),
+                ("low", low),
+                ("high", high),
+            ] {
                 figures.insert(format!("{method}.{name}"), value.into());
             }
         }
@@ -129,8 +148,18 @@ fn figure(tables: &Tables<'_>, method: &str) -> Option<Figure> {
     let key = |row: usize| {
         let cell = |name: &str| table.text(row, column(name)).to_owned();
         (table.text(row, methods) == method).then(|| {
-            let scale = if scale.is_some() { format!(", scale {}", table.text(row, scale)) } else { String::new() };
-            format!("{}|k={}, T={}, {}{scale}", cell("dimension"), cell("rank"), cell("tasks"), cell("family"))
+            let scale = if scale.is_some() {
+                format!(", scale {}", table.text(row, scale))
+            } else {
+                String::new()
+            };
+            format!(
+                "{}|k={}, T={}, {}{scale}",
+                cell("dimension"),
+                cell("rank"),
+                cell("tasks"),
+                cell("family")
+            )
         })
     };
     let cells = sums(tables, key, ["runs", "spurious"]);
@@ -141,7 +170,13 @@ fn figure(tables: &Tables<'_>, method: &str) -> Option<Figure> {
         let at = series.iter().position(|s| s.label == label).unwrap_or_else(|| {
             let style = Style::Line;
             let empty = Some(Vec::new());
-            series.push(Series { label: label.to_owned(), style, low: empty.clone(), high: empty, ..Default::default() });
+            series.push(Series {
+                label: label.to_owned(),
+                style,
+                low: empty.clone(),
+                high: empty,
+                ..Default::default()
+            });
             series.len() - 1
         });
         let s = &mut series[at];
@@ -163,7 +198,12 @@ fn figure(tables: &Tables<'_>, method: &str) -> Option<Figure> {
 }
 
 /// One run, and whether its spurious end was proved by certificate.
-fn one(config: &TheoryConfig, truth: &GroundTruth, node: &Seed, method: &str) -> Result<(End, bool), SolveError> {
+fn one(
+    config: &TheoryConfig,
+    truth: &GroundTruth,
+    node: &Seed,
+    method: &str,
+) -> Result<(End, bool), SolveError> {
     let tasks = exact_tasks(truth)?;
     let k = config.rank;
     let objective = ProfileObjective::new(&tasks, Kind::Symmetric, k)?;
@@ -172,7 +212,10 @@ fn one(config: &TheoryConfig, truth: &GroundTruth, node: &Seed, method: &str) ->
     let rms = solution.norm() / (solution.as_slice().len() as f64).sqrt();
     let mut start = Blocks::zeros(objective.layout().clone());
     let scale = config.setting("start_scale");
-    node.child("start").child(scale.to_string().as_str()).stream().fill_normal(scale * rms, start.as_mut_slice());
+    node.child("start")
+        .child(scale.to_string().as_str())
+        .stream()
+        .fill_normal(scale * rms, start.as_mut_slice());
     let first = objective.value(&start, &mut vec![0.0; objective.work_len()]);
     let rule = Any(vec![
         Box::new(Target(1e-9 * first)),
@@ -182,7 +225,14 @@ fn one(config: &TheoryConfig, truth: &GroundTruth, node: &Seed, method: &str) ->
     let problem = Problem { tasks: &tasks, kind: Kind::Symmetric, rank: k };
     let end = match method {
         "lbfgs" => iterate::run(&Lbfgs { memory: 10 }, &objective, start, &rule, &mut Silent)?.x,
-        "gradient-descent" => descend(&objective, &tasks, start, config.count("descent_steps"), 1e-9 * rms.powi(3), 1e-9 * first)?,
+        "gradient-descent" => descend(
+            &objective,
+            &tasks,
+            start,
+            config.count("descent_steps"),
+            1e-9 * rms.powi(3),
+            1e-9 * first,
+        )?,
         "authors" => {
             let zero = Mat::zeros(tasks.dimension(), tasks.dimension());
             match AuthorsScheme::default().retrain(&problem, zero.as_ref(), &start, &mut |_| {}) {
@@ -219,7 +269,8 @@ fn classify(
     let proved = || {
         let offsets: Vec<Mat<f64>> = (0..tasks.count()).map(|t| truth.left(t).to_owned()).collect();
         end.as_slice().len() <= certificate::LARGEST_UNKNOWNS
-            && certificate::certify("C8", &offsets, end).is_ok_and(|c| certificate::verify(&c).is_ok())
+            && certificate::certify("C8", &offsets, end)
+                .is_ok_and(|c| certificate::verify(&c).is_ok())
     };
     Ok(match verdict {
         Ok(PointVerdict::GlobalMinimum) => (End::Global, false),
@@ -267,7 +318,11 @@ fn descend(
     Ok(x)
 }
 
-fn lipschitz(objective: &ProfileObjective<'_>, tasks: &Tasks, x: &Blocks) -> Result<f64, SolveError> {
+fn lipschitz(
+    objective: &ProfileObjective<'_>,
+    tasks: &Tasks,
+    x: &Blocks,
+) -> Result<f64, SolveError> {
     let base = objective.base(x);
     let (mut adapters, mut moments) = (0.0_f64, 0.0_f64);
     for t in 0..tasks.count() {

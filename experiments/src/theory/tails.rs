@@ -31,7 +31,8 @@ impl Question for Tails {
     }
     fn cost(&self, config: &TheoryConfig, _: &str) -> f64 {
         let d = config.dimension as f64;
-        config.setting("problems") * (20.0 * d.powi(3) + d * d * (config.tasks * config.rank) as f64)
+        config.setting("problems")
+            * (20.0 * d.powi(3) + d * d * (config.tasks * config.rank) as f64)
     }
     fn run(&self, config: &TheoryConfig, seed: &Seed, _: &str) -> Result<Vec<f64>, String> {
         let (d, k, tasks) = (config.dimension, config.rank, config.tasks);
@@ -43,7 +44,8 @@ impl Question for Tails {
             let base = standard::standard_base(&exact).map_err(|e| e.to_string())?;
             let mut difference: Mat<f64> = truth.task(tasks);
             kernel::add_scaled(difference.as_mut(), -1.0, base.as_ref());
-            let values = decompose::singular_values(difference.as_ref()).map_err(|e| e.to_string())?;
+            let values =
+                decompose::singular_values(difference.as_ref()).map_err(|e| e.to_string())?;
             let tails = standard::tails(&values);
             zero += tails[0] / count as f64;
             rank += tails[k] / count as f64;
