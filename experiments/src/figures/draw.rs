@@ -155,7 +155,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
         let points = self.place(index, &series.y);
         match series.style {
             Style::Line => self.line(&points, colour, LINE_WIDTH)?,
-            Style::Dashed => self.dashed(&points, series, colour)?,
+            Style::Dashed => self.dashed(&points, index, colour)?,
             Style::Points => {
                 if let (Some(low), Some(high)) = (&series.low, &series.high) {
                     self.error_bars(&self.place(index, low), &self.place(index, high), colour)?;
@@ -168,7 +168,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
 
     /// Positions of `values` over the abscissae of a series.
     fn place(&self, index: usize, values: &[f64]) -> Vec<(f64, f64)> {
-        let shift = layout::dodge(self.figure, index);
+        let shift = self.layout.dodge(self.figure, index);
         let at = |(&x, &y): (&f64, &f64)| {
             let (x, y) = self.layout.at(x, y);
             (x + shift, y)
@@ -205,7 +205,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
         }
         match series.style {
             Style::Line => self.line(&[from, to], colour, LINE_WIDTH)?,
-            Style::Dashed => self.dashed(&[from, to], series, colour)?,
+            Style::Dashed => self.dashed(&[from, to], entry.series, colour)?,
             Style::Points if series.low.is_some() => {
                 self.line(&[(middle.0, middle.1 - 5.6), (middle.0, middle.1 + 5.6)], colour, 1.0)?
             }
@@ -290,13 +290,13 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
     fn dashed(
         &self,
         points: &[(f64, f64)],
-        series: &Series,
+        series: usize,
         colour: RGBColor,
     ) -> Result<(), FigureError> {
         if !self.dashes {
             return self.line(points, colour, LINE_WIDTH);
         }
-        let (dash, gap) = palette::dash(series.colour);
+        let (dash, gap) = dash(self.figure, series);
         let points: Vec<(i32, i32)> = points.iter().map(|&point| self.at(point)).collect();
         self.paint(&DashedPathElement::new(
             points,
@@ -372,19 +372,27 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
     }
 }
 
-/// Points of a curve at about equal distances along `x`, each group a little later than the one
-/// before, so that the markers of overlapping curves stay apart.
+/// Dash and gap of a dashed series: several of one colour group have different ones.
+pub(super) fn dash(figure: &Figure, series: usize) -> (f64, f64) {
+    let group = figure.series[series].colour;
+    let alike = |s: &&Series| s.style == Style::Dashed && s.colour == group;
+    let before = figure.series[..series].iter().filter(alike).count();
+    palette::dash(group % DASH_CYCLE + before)
+}
+
+/// Keeps the sum of group and count from overflowing.
+const DASH_CYCLE: usize = 64;
+
+/// Places on a curve at equal distances along `x`, each group a little later than the one before,
+/// so that the markers of curves that coincide stand side by side.
 fn sparse(points: &[(f64, f64)], group: usize) -> Vec<(f64, f64)> {
     let (Some(first), Some(last)) = (points.first(), points.last()) else { return Vec::new() };
-    let start = 0.06 + 0.025 * (group % 6) as f64;
-    let mut chosen: Vec<(f64, f64)> = Vec::new();
-    for i in 0..SPARSE {
-        let wanted = first.0 + (last.0 - first.0) * (start + 0.15 * i as f64);
-        let nearest = points
-            .iter()
-            .copied()
-            .min_by(|a, b| (a.0 - wanted).abs().total_cmp(&(b.0 - wanted).abs()));
-        chosen.extend(nearest.filter(|point| !chosen.contains(point)));
-    }
-    chosen
+    let start = 0.05 + 0.027 * (group % 6) as f64;
+    let places = (0..SPARSE).map(|i| first.0 + (last.0 - first.0) * (start + 0.155 * i as f64));
+    let between = |x: f64| {
+        let pair = points.windows(2).find(|pair| pair[0].0 <= x && x <= pair[1].0)?;
+        let ((x0, y0), (x1, y1)) = (pair[0], pair[1]);
+        Some((x, if x1 > x0 { y0 + (y1 - y0) * (x - x0) / (x1 - x0) } else { y0 }))
+    };
+    places.filter_map(between).collect()
 }

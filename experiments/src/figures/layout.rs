@@ -50,6 +50,7 @@ pub(super) struct Layout {
     /// Lines of the labels of the axes; those of `y` are turned, with `x` for the baseline.
     pub x_label: Vec<Line>,
     pub y_label: Vec<Line>,
+    dodge_step: f64,
 }
 
 impl Layout {
@@ -72,6 +73,7 @@ impl Layout {
             + 3.0;
         let right = WIDTH - EDGE - overhang(&x, fonts, WIDTH - EDGE - left);
 
+        let dodge_step = dodge_step(figure, &x, right - left);
         let mut top = EDGE;
         let (mut title, mut entries) = (Vec::new(), Vec::new());
         if !bare {
@@ -109,7 +111,18 @@ impl Layout {
             y,
             x_label,
             y_label,
+            dodge_step,
         }
+    }
+
+    /// Sideways shift of a series, for several at few abscissae.
+    pub(super) fn dodge(&self, figure: &Figure, series: usize) -> f64 {
+        if self.dodge_step == 0.0 || !steps_aside(&figure.series[series]) {
+            return 0.0;
+        }
+        let count = figure.series.iter().filter(|s| steps_aside(s)).count();
+        let before = figure.series[..series].iter().filter(|s| steps_aside(s)).count();
+        (before as f64 - 0.5 * (count as f64 - 1.0)) * self.dodge_step
     }
 
     /// Position of a value in the plot.
@@ -119,16 +132,22 @@ impl Layout {
     }
 }
 
-/// Sideways shift of a series' markers, so that the error bars of several do not cover each other.
-pub(super) fn dodge(figure: &Figure, series: usize) -> f64 {
-    const SHIFT: f64 = 4.0;
-    let is_points = |s: &Series| s.style == Style::Points && s.low.is_some();
-    if !is_points(&figure.series[series]) {
+/// Whether a series steps aside where several share few abscissae.
+fn steps_aside(series: &Series) -> bool {
+    matches!(series.style, Style::Line | Style::Points)
+}
+
+/// Distance between the markers of neighbouring series at one abscissa: so much that they do not
+/// cover each other, so little that each set stays apart from the next.
+fn dodge_step(figure: &Figure, x: &Ruler, width: f64) -> f64 {
+    const WANTED: f64 = 3.6;
+    let count = figure.series.iter().filter(|series| steps_aside(series)).count();
+    let places: Vec<f64> = swept(figure).iter().map(|&value| x.fraction(value) * width).collect();
+    if count < 2 || places.is_empty() {
         return 0.0;
     }
-    let count = figure.series.iter().filter(|s| is_points(s)).count();
-    let before = figure.series[..series].iter().filter(|s| is_points(s)).count();
-    (before as f64 - 0.5 * (count as f64 - 1.0)) * SHIFT
+    let gap = places.windows(2).map(|pair| pair[1] - pair[0]).fold(f64::INFINITY, f64::min);
+    WANTED.min(gap / (1.6 * count as f64))
 }
 
 fn ordinates(series: &Series) -> impl Iterator<Item = f64> + '_ {

@@ -7,10 +7,10 @@ use plotters::prelude::{IntoDrawingArea, SVGBackend};
 use serde::Serialize;
 
 use super::clean::clean;
-use super::draw::{Layer, Pen};
+use super::draw::{Layer, Pen, dash};
 use super::layout::{self, Layout};
-use super::text::{Fonts, RISE, SMALL, superscript};
-use super::{Figure, FigureError, Series, Style, palette};
+use super::text::{FAMILY, Fonts, RISE, SMALL, superscript};
+use super::{Figure, FigureError, Series, Style};
 
 const UNIT: f64 = 10.0;
 const OPEN: &str = "<metadata class=\"figure\">";
@@ -33,8 +33,13 @@ pub(crate) struct Inline {
     pub svg: String,
     /// An `<svg>` element for each series with its sample for a legend.
     pub swatches: Vec<String>,
-    /// For each series its points' positions, `[x, y]`, in units of the view box.
-    pub points: Vec<Vec<[i64; 2]>>,
+    /// Left, top, right and bottom edge of the plot, in units of the view box.
+    pub plot: [i64; 4],
+    /// Coordinates at the left and right, and at the lower and upper edge: values, or their
+    /// decimal logarithms.
+    pub range: [f64; 4],
+    /// For each series how far its points are shifted sideways, in units of the view box.
+    pub shifts: Vec<i64>,
     /// What is drawn: the figure without what had to be dropped.
     pub figure: Figure,
 }
@@ -85,8 +90,16 @@ pub(super) fn inline(figure: &Figure, label: &str) -> Result<Inline, FigureError
         ))
     };
     let swatches = (0..figure.series.len()).map(swatch).collect::<Result<_, _>>()?;
-    let points = positions(&figure, &layout);
-    Ok(Inline { svg, swatches, points, figure })
+    let (left, top, right, bottom) = layout.plot;
+    let plot = [left, top, right, bottom].map(tenths);
+    let range = [layout.x.from, layout.x.to, layout.y.from, layout.y.to];
+    let shifts = (0..figure.series.len()).map(|i| tenths(layout.dodge(&figure, i))).collect();
+    Ok(Inline { svg: unstyled(&svg), swatches, plot, range, shifts, figure })
+}
+
+/// Without the font families: a page has its own.
+fn unstyled(svg: &str) -> String {
+    svg.replace(&format!(" font-family=\"{FAMILY}\""), "")
 }
 
 /// Frame, bands and series. All bands lie below all lines.
@@ -185,11 +198,10 @@ fn raise(text: &str) -> String {
 }
 
 fn dashes(figure: &Figure, series: usize) -> String {
-    let series = &figure.series[series];
-    if series.style != Style::Dashed {
+    if figure.series[series].style != Style::Dashed {
         return String::new();
     }
-    let (dash, gap) = palette::dash(series.colour);
+    let (dash, gap) = dash(figure, series);
     format!(" stroke-dasharray=\"{} {}\"", tenths(dash), tenths(gap))
 }
 
@@ -201,7 +213,7 @@ fn metadata(figure: &Figure, layout: &Layout) -> Result<String, FigureError> {
 
 fn positions(figure: &Figure, layout: &Layout) -> Vec<Vec<[i64; 2]>> {
     let of = |(i, series): (usize, &Series)| {
-        let shift = layout::dodge(figure, i);
+        let shift = layout.dodge(figure, i);
         let at = |(&x, &y): (&f64, &f64)| {
             let (x, y) = layout.at(x, y);
             [tenths(x + shift), tenths(y)]

@@ -74,9 +74,20 @@ impl Fonts {
         (placed, f64::from(x))
     }
 
-    /// Breaks `text` at spaces into lines no wider than `room`; a longer word stays whole unless
-    /// it alone exceeds the room, then it is cut.
+    /// Breaks `text` at spaces into as few lines no wider than `room` as it takes, of about equal
+    /// width; a word that alone exceeds the room is cut.
     pub(super) fn wrap(&self, text: &str, em: f64, bold: bool, room: f64) -> Vec<String> {
+        let fewest = self.fill(text, em, bold, room);
+        let even = self.width(text, em, bold) * SLACK / fewest.len().max(1) as f64;
+        (0..20)
+            .map(|i| even + (room - even) * f64::from(i) / 20.0)
+            .map(|narrower| self.fill(text, em, bold, narrower))
+            .find(|lines| lines.len() == fewest.len())
+            .unwrap_or(fewest)
+    }
+
+    /// Each line as full as it goes.
+    fn fill(&self, text: &str, em: f64, bold: bool, room: f64) -> Vec<String> {
         let fits = |line: &str| self.width(line, em, bold) * SLACK <= room;
         let mut lines: Vec<String> = Vec::new();
         let mut line = String::new();

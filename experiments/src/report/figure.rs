@@ -14,25 +14,16 @@ pub(super) fn render(drawn: &Drawn, id: &str) -> String {
         .as_ref()
         .map_err(Clone::clone)
         .and_then(|figure| block(figure, id, &file).map_err(|error| error.to_string()));
-    match block {
-        Ok(block) if drawn.faithful => block,
-        Ok(block) => {
-            let note = format!(
-                "{file} is not what its own data draw: it was edited, or another revision wrote it. Shown is what the data inside it draw."
-            );
-            format!("<div>\n<p class=\"note\">{note}</p>\n{block}</div>\n")
-        }
-        Err(reason) => {
-            format!("<p class=\"note\">{file} cannot be shown: {}.</p>\n", escape(&reason))
-        }
-    }
+    block.unwrap_or_else(|reason| {
+        format!("<p class=\"note\">{file} cannot be shown: {}.</p>\n", escape(&reason))
+    })
 }
 
 fn block(figure: &Figure, id: &str, file: &str) -> Result<String, FigureError> {
     let (xs, ys) =
         (scales(&figure.x.scale, abscissae(figure)), scales(&figure.y.scale, ordinates(figure)));
     let mut plots = String::new();
-    let mut points = serde_json::Map::new();
+    let mut frames = serde_json::Map::new();
     let mut first: Option<Inline> = None;
     for &x in &xs {
         for &y in &ys {
@@ -45,7 +36,7 @@ fn block(figure: &Figure, id: &str, file: &str) -> Result<String, FigureError> {
                 "<div class=\"variant\" data-scales=\"{key}\"{hidden}>{}</div>\n",
                 inline.svg
             ));
-            points.insert(key, json!(inline.points));
+            frames.insert(key, json!({"plot": inline.plot, "range": inline.range}));
             first.get_or_insert(inline);
         }
     }
@@ -65,7 +56,7 @@ fn block(figure: &Figure, id: &str, file: &str) -> Result<String, FigureError> {
         legend = legend(&first),
         caption = escape(&first.figure.description),
         values = values(&first.figure),
-        data = script_json(&data(&first.figure, points)),
+        data = script_json(&data(&first, frames)),
     ))
 }
 
@@ -184,14 +175,16 @@ fn values(figure: &Figure) -> String {
     )
 }
 
-/// Values for the script, and where each is drawn.
-fn data(figure: &Figure, points: serde_json::Map<String, serde_json::Value>) -> serde_json::Value {
-    let series: Vec<serde_json::Value> = figure
-        .series
-        .iter()
-        .map(|s| json!({"label": s.label, "x": brief(&s.x), "y": brief(&s.y), "low": s.low.as_deref().map(brief), "high": s.high.as_deref().map(brief)}))
-        .collect();
-    json!({"x": figure.x.label, "y": figure.y.label, "series": series, "points": points})
+/// Values for the script, and what places them in each drawing.
+fn data(inline: &Inline, frames: serde_json::Map<String, serde_json::Value>) -> serde_json::Value {
+    let series = inline.figure.series.iter().zip(&inline.shifts).map(|(s, shift)| {
+        json!({
+            "label": s.label, "shift": shift, "x": brief(&s.x), "y": brief(&s.y),
+            "low": s.low.as_deref().map(brief), "high": s.high.as_deref().map(brief),
+        })
+    });
+    let series: Vec<serde_json::Value> = series.collect();
+    json!({"x": inline.figure.x.label, "y": inline.figure.y.label, "series": series, "frames": frames})
 }
 
 /// Six significant digits are more than a person reads off a figure; the files have them all.

@@ -58,6 +58,40 @@ pub(super) fn brief_number(value: f64) -> String {
     power.map_or_else(|| digits.to_owned(), |power| format!("{digits}×{power}"))
 }
 
+/// [`brief_number`] with the value as the file has it beside it, for machines.
+pub(super) fn data(value: f64, raw: &str) -> String {
+    format!("<data value=\"{}\">{}</data>", escape(raw), brief_number(value))
+}
+
+/// `text` escaped, with numbers like `4.64e-4` in the form that people read.
+pub(super) fn prose(text: &str) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, number) = rest.split_at(start);
+        let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let mut end = digits(number);
+        if number[end..].starts_with('.') {
+            end += 1 + digits(&number[end + 1..]);
+        }
+        let exponent = number[end..].strip_prefix('e').map(|power| {
+            let sign = usize::from(power.starts_with('-'));
+            (1 + sign, digits(&power[sign..]))
+        });
+        out.push_str(&escape(before));
+        match exponent {
+            Some((lead, length)) if length > 0 => {
+                end += lead + length;
+                let raw = &number[..end];
+                out.push_str(&raw.parse().map_or_else(|_| escape(raw), |value| data(value, raw)));
+            }
+            _ => out.push_str(&escape(&number[..end])),
+        }
+        rest = &number[end..];
+    }
+    out + &escape(rest)
+}
+
 fn minus(value: f64) -> &'static str {
     if value < 0.0 { "\u{2212}" } else { "" }
 }
@@ -87,6 +121,11 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+        assert_eq!(
+            prose("from 4.64e-4 to 7.92e1 & 1.5, not 2e or e3 or v1.2.3"),
+            "from <data value=\"4.64e-4\">4.64×10<sup>−4</sup></data> to \
+             <data value=\"7.92e1\">79.2</data> &amp; 1.5, not 2e or e3 or v1.2.3"
+        );
         assert_eq!(brief_number(1.5e-7), "1.5×10<sup>−7</sup>");
         assert_eq!(brief_number(12.3), "12.3");
         assert_eq!(brief_number(100.0), "100");

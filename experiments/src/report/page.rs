@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::html::{escape, words};
+use super::html::{escape, prose, words};
 use super::run::Run;
 use super::section;
 
@@ -46,7 +46,7 @@ fn index(runs: &[Run]) -> String {
             anchor(i),
             escape(&run.title()),
             escape(&run.name()),
-            escape(answer)
+            prose(answer)
         ));
     }
     out + "</ol>\n</header>\n"
@@ -59,7 +59,9 @@ fn side_by_side(runs: &[Run]) -> String {
         for (name, value) in
             run.summary.get("figures").and_then(Value::as_object).into_iter().flatten()
         {
-            figures.entry(name).or_default().push((i, value));
+            if !section::is_table(value) {
+                figures.entry(name).or_default().push((i, value));
+            }
         }
     }
     figures.retain(|_, values| values.len() > 1);

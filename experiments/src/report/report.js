@@ -31,7 +31,16 @@
 
     const scale = (axis) => figure.querySelector(`.scales [data-axis="${axis}"]`).dataset.scale;
     const variant = () => all(figure, ".variant").find((v) => !v.hidden);
-    const points = () => data.points[variant().dataset.scales];
+    // Where the points of each series are drawn, in units of the view box.
+    const points = () => {
+      const key = variant().dataset.scales, [logX, logY] = key.split(" ").map((name) => name === "log");
+      const { plot: [left, top, right, bottom], range: [x0, x1, y0, y1] } = data.frames[key];
+      const at = (value, log, from, to) => ((log ? Math.log10(value) : value) - from) / (to - from);
+      return data.series.map((s) => s.x.map((x, i) => [
+        left + at(x, logX, x0, x1) * (right - left) + s.shift,
+        bottom - at(s.y[i], logY, y0, y1) * (bottom - top),
+      ]));
+    };
 
     const clear = () => {
       all(figure, ".cursor").forEach((cursor) => cursor.remove());
@@ -59,8 +68,8 @@
       const cursor = make("g");
       cursor.setAttribute("class", "cursor");
       const line = make("line");
-      const frame = svg.viewBox.baseVal;
-      for (const [name, value] of [["x1", x], ["x2", x], ["y1", 60], ["y2", frame.height - 360]]) line.setAttribute(name, value);
+      const { plot } = data.frames[variant().dataset.scales];
+      for (const [name, value] of [["x1", x], ["x2", x], ["y1", plot[1]], ["y2", plot[3]]]) line.setAttribute(name, value);
       cursor.append(line);
       for (const { at } of found) {
         const circle = make("circle");

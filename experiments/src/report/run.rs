@@ -162,12 +162,26 @@ fn figures(folder: &Path, notes: &mut Vec<String>) -> Vec<Drawn> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".svg") && !name.starts_with('.'))
         .collect();
-    names.sort();
+    names.sort_by(|a, b| natural(a).cmp(&natural(b)));
     if names.len() > MOST_FIGURES {
         notes.push(format!("Of {} figures the first {MOST_FIGURES} are shown.", names.len()));
         names.truncate(MOST_FIGURES);
     }
     names.into_iter().map(|file| read_figure(folder, file)).collect()
+}
+
+/// A name as text and numbers in turn, so that `tasks_10` comes after `tasks_5`.
+fn natural(name: &str) -> Vec<(String, u64)> {
+    let mut parts = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let text = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let digits = rest[text..].find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len() - text);
+        let number = rest[text..text + digits].parse().unwrap_or(u64::MAX);
+        parts.push((rest[..text].to_owned(), number));
+        rest = &rest[text + digits..];
+    }
+    parts
 }
 
 fn read_figure(folder: &Path, file: String) -> Drawn {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::html::{brief_number, escape, words};
+use super::html::{data, escape, prose, words};
 use super::run::Run;
 use super::{figure, tables};
 
@@ -28,9 +28,10 @@ pub(super) fn render(run: &Run, id: &str) -> String {
     if let Some(answer) =
         run.summary.get("answer").and_then(Value::as_str).filter(|answer| !answer.is_empty())
     {
-        out.push_str(&format!("<p class=\"answer\">{}</p>\n", escape(answer)));
+        out.push_str(&format!("<p class=\"answer\">{}</p>\n", prose(answer)));
     }
     notes.extend(troubles(run));
+    notes.extend(unfaithful(run));
     for note in &notes {
         out.push_str(&format!("<p class=\"note\">{}</p>\n", escape(note)));
     }
@@ -87,25 +88,85 @@ fn troubles(run: &Run) -> Vec<String> {
     notes
 }
 
+/// Drawings that are not what the data inside them draw.
+fn unfaithful(run: &Run) -> Option<String> {
+    let files: Vec<&str> =
+        run.figures.iter().filter(|drawn| !drawn.faithful).map(|d| d.file.as_str()).collect();
+    if files.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "Not what the data inside draw, because another revision wrote it or it was edited: {}. Shown is what the data draw.",
+        files.join(", ")
+    ))
+}
+
 fn trials_of(count: usize) -> String {
     format!("{count} {}", if count == 1 { "trial" } else { "trials" })
 }
 
-/// Headline figures of summary.json.
+/// Headline figures of summary.json: single ones large, tables of them folded.
 fn headline(run: &Run) -> String {
-    let Some(figures) = run.summary.get("figures").and_then(Value::as_object) else {
-        return String::new();
-    };
-    if figures.is_empty() {
+    let figures = run.summary.get("figures").and_then(Value::as_object);
+    let (tables, single): (Vec<_>, Vec<_>) =
+        figures.into_iter().flatten().partition(|(_, value)| is_table(value));
+    let mut out = String::new();
+    if !single.is_empty() {
+        let items: String =
+            single.iter().map(|(name, value)| fact(name, &value_html(value))).collect();
+        out.push_str(&format!("<dl class=\"headline\">\n{items}</dl>\n"));
+    }
+    out + &folded(&tables)
+}
+
+/// Whether a headline figure is a list, or has one.
+pub(super) fn is_table(value: &Value) -> bool {
+    match value {
+        Value::Array(_) => true,
+        Value::Object(map) => map.values().any(|value| value.is_array() || value.is_object()),
+        _ => false,
+    }
+}
+
+/// Headline figures with lists: a row each, a column for each of their keys.
+fn folded(tables: &[(&String, &Value)]) -> String {
+    if tables.is_empty() {
         return String::new();
     }
-    let items: String = figures
+    let mut keys: Vec<&str> = Vec::new();
+    for key in tables.iter().filter_map(|(_, value)| value.as_object()).flat_map(Map::keys) {
+        if !keys.contains(&key.as_str()) {
+            keys.push(key);
+        }
+    }
+    let lines = |value: &Value| match value {
+        Value::Array(items) => items.iter().map(value_html).collect::<Vec<_>>().join("<br>"),
+        value => value_html(value),
+    };
+    let head: String = keys
         .iter()
-        .map(|(name, value)| {
-            format!("<div><dt>{}</dt><dd>{}</dd></div>\n", words(name), value_html(value))
-        })
+        .map(|key| format!("<th scope=\"col\" class=\"num\">{}</th>", words(key)))
         .collect();
-    format!("<dl class=\"headline\">\n{items}</dl>\n")
+    let mut rows = String::new();
+    for (name, value) in tables {
+        rows.push_str(&format!("<tr><th scope=\"row\">{}</th>", words(name)));
+        if keys.is_empty() || !value.is_object() {
+            rows.push_str(&format!("<td class=\"num\">{}</td>", lines(value)));
+        } else {
+            for key in &keys {
+                let cell = value.get(key).map(lines).unwrap_or_default();
+                rows.push_str(&format!("<td class=\"num\">{cell}</td>"));
+            }
+        }
+        rows.push_str("</tr>\n");
+    }
+    format!(
+        "<details class=\"folded\"><summary>Figures behind the answer</summary><div class=\"wide\" tabindex=\"0\" role=\"region\" aria-label=\"Figures behind the answer\"><table><thead><tr><th></th>{head}</tr></thead><tbody>\n{rows}</tbody></table></div></details>\n"
+    )
+}
+
+fn fact(name: &str, value: &str) -> String {
+    format!("<div><dt>{}</dt><dd>{value}</dd></div>\n", words(name))
 }
 
 /// Any JSON value in short.
@@ -114,7 +175,8 @@ pub(super) fn value_html(value: &Value) -> String {
         Value::Null => "–".to_owned(),
         Value::Bool(value) => if *value { "yes" } else { "no" }.to_owned(),
         Value::Number(value) => {
-            value.as_f64().map_or_else(|| escape(&value.to_string()), brief_number)
+            let raw = value.to_string();
+            value.as_f64().map_or_else(|| escape(&raw), |value| data(value, &raw))
         }
         Value::String(text) => escape(text),
         Value::Array(items) => items.iter().map(value_html).collect::<Vec<_>>().join(", "),
@@ -144,7 +206,7 @@ fn verdicts(run: &Run) -> String {
             let rest: String = verdict
                 .iter()
                 .filter(|(key, _)| !known(key))
-                .map(|(key, value)| format!("<div><dt>{}</dt><dd>{}</dd></div>", words(key), value_html(value)))
+                .map(|(key, value)| fact(key, &value_html(value)))
                 .collect();
             format!(
                 "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}<dl class=\"facts\">{rest}</dl></td></tr>\n",
@@ -176,9 +238,9 @@ fn provenance(run: &Run) -> String {
             ("command", Value::String(command)) => format!("<code>{}</code>", escape(command)),
             (_, value) => value_html(value),
         };
-        items.push_str(&format!("<div><dt>{}</dt><dd>{value}</dd></div>\n", words(key)));
+        items.push_str(&fact(key, &value));
     }
-    items.push_str(&format!("<div><dt>folder</dt><dd>{}</dd></div>\n", escape(&run.folder())));
+    items.push_str(&fact("folder", &escape(&run.folder())));
     format!(
         "<section class=\"provenance\">\n<h3>Provenance</h3>\n<dl class=\"facts\">\n{items}</dl>\n</section>\n"
     )

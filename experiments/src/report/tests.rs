@@ -81,7 +81,7 @@ fn the_page_shows_what_the_folder_holds() {
         "<h2>Two methods</h2>",
         "Which errs less?",
         "Meta errs 7.25 times less.",
-        "<dd>7.25</dd>",
+        "<dd><data value=\"7.25\">7.25</data></dd>",
         "<h4>Error against samples</h4>",
         "Mean over six seeds.",
         "noise_std = 0.0625",
@@ -106,11 +106,15 @@ fn every_file_reaches_the_page() {
         ("trials.csv", |t| t.replace("8.5,ok", "9.1,ok"), "data-value=\"9.1\">9.100</td>"),
         ("timings.csv", |t| t.replace("0.25", "0.75"), "data-value=\"0.75\">0.7500</td>"),
         ("summary.json", |t| t.replace("errs 7.25", "errs 6.5"), "Meta errs 6.5 times less."),
-        ("summary.json", |t| t.replace("\"ratio\":7.25", "\"ratio\":6.5"), "<dd>6.5</dd>"),
+        (
+            "summary.json",
+            |t| t.replace("\"ratio\":7.25", "\"ratio\":6.5"),
+            "<dd><data value=\"6.5\">6.5</data></dd>",
+        ),
         ("run.json", |t| t.replace("r3v1510n", "0ther"), "<dd>0ther</dd>"),
         ("run.json", |t| t.replace("Which errs less?", "Which is it?"), "Which is it?"),
         ("config.toml", |t| t.replace("0.0625", "0.125"), "noise_std = 0.125"),
-        ("verdicts.jsonl", |t| t.replace("0.375", "0.875"), "<dd>0.875</dd>"),
+        ("verdicts.jsonl", |t| t.replace("0.375", "0.875"), "<data value=\"0.875\">"),
         ("figures/error.svg", |t| t.replace("1.1875", "1.4375"), "<td>1.438</td>"),
     ];
     for (file, change, expected) in changes {
@@ -126,9 +130,9 @@ fn every_file_reaches_the_page() {
 fn an_edited_drawing_is_told() {
     let root = tempfile::tempdir().unwrap();
     let folder = fixture(root.path(), "two");
-    assert!(!page(&folder).contains("is not what its own data draw"));
+    assert!(!page(&folder).contains("Not what the data inside draw"));
     edit(&folder, "figures/error.svg", |text| text.replace(">Samples<", ">Apples<"));
-    assert!(page(&folder).contains("figures/error.svg is not what its own data draw"));
+    assert!(page(&folder).contains("or it was edited: error.svg. Shown"));
 }
 
 #[test]
