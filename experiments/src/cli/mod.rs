@@ -12,6 +12,7 @@ mod output;
 mod report;
 mod run;
 mod shard;
+mod slurm;
 mod solve;
 mod solvers;
 mod standard;

@@ -1,12 +1,21 @@
 //! `peftml run SUITE/STUDY[.PRESET]`: a study from configuration to merged results.
 
 use super::study::{Bar, MixtureOptions, conclude, part_name, say, threads};
-use super::{Common, Failure, print_json, print_line};
+use super::{Common, Failure, print_json, print_line, slurm};
 use crate::config::{StudyName, load, set};
 use crate::runs::{Execution, Merged, Options, RunFolder, Study, execute, merge};
 use crate::suites;
 use serde_json::json;
 use std::path::PathBuf;
+
+/// Where trials run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Engine {
+    /// Threads of this process
+    Local,
+    /// A job array
+    Slurm,
+}
 
 /// Run a study; a run that was interrupted goes on where it was.
 ///
@@ -29,8 +38,13 @@ pub struct Arguments {
     /// Only make the run folder, for `peftml shard`
     #[arg(long)]
     prepare: bool,
+    /// Where trials run
+    #[arg(long, value_enum, default_value_t = Engine::Local)]
+    engine: Engine,
     #[command(flatten)]
     mixtures: MixtureOptions,
+    #[command(flatten)]
+    slurm: slurm::Arguments,
 }
 
 /// Runs the command.
@@ -44,6 +58,10 @@ pub fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
     }
     let study = suites::open(&table)?;
     let folder = RunFolder::create(&arguments.out, &*study)?;
+    if arguments.engine == Engine::Slurm {
+        let allowed = arguments.mixtures.into();
+        return slurm::run(&*study, &folder, &arguments.slurm, allowed, common);
+    }
     let lock = folder.lock()?;
     folder.write_config(&*study)?;
     if arguments.prepare {

@@ -12,7 +12,7 @@ mod script;
 
 pub use cluster::{Cluster, Slurm};
 
-use crate::runs::{RunError, RunFolder, Shard, Study, Trial, unfinished, write_atomically};
+use crate::runs::{About, RunError, RunFolder, Shard, Study, Trial, unfinished, write_atomically};
 use script::Job;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -189,17 +189,21 @@ struct Plan {
 }
 
 impl Engine<'_> {
-    /// The batch scripts that a submission would use now, the array's and the merge's.
+    /// The batch scripts that a submission would use now, the array's and the merge's; `None` where no
+    /// trial is missing.
     ///
     /// # Errors
     /// [`SlurmError`]; the cluster is not asked.
-    pub fn dry_run(&self) -> Result<[String; 2], SlurmError> {
+    pub fn dry_run(&self) -> Result<Option<[String; 2]>, SlurmError> {
         let recorded = self.recorded()?;
         let plan = self.plan(&recorded, &BTreeSet::new())?;
+        if plan.indices.is_empty() {
+            return Ok(None);
+        }
         let folder = self.absolute_folder()?;
         let job = self.job(&folder);
         let array = job.array(self.settings, &plan.indices, plan.shards)?;
-        Ok([array, job.merge(self.settings, "ID_OF_THE_ARRAY")?])
+        Ok(Some([array, job.merge(self.settings, "ID_OF_THE_ARRAY")?]))
     }
 
     /// Submits the shards that miss trials and are not alive, with a merge behind them; `binary` is
@@ -264,7 +268,8 @@ impl Engine<'_> {
     }
 
     fn job<'f>(&'f self, folder: &'f Path) -> Job<'f> {
-        Job { study: &self.study.about().name, folder, extra: self.extra }
+        let About { suite, name, .. } = self.study.about();
+        Job { name: format!("peftml-{suite}-{name}"), folder, extra: self.extra }
     }
 
     fn absolute_folder(&self) -> Result<PathBuf, SlurmError> {

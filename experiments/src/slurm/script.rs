@@ -6,8 +6,8 @@ use std::path::Path;
 
 /// What a submission is for.
 pub(super) struct Job<'a> {
-    /// `linear/sweep_n`.
-    pub study: &'a str,
+    /// The job's name.
+    pub name: String,
     /// The run folder, absolute.
     pub folder: &'a Path,
     /// Extra arguments of the commands, such as `--allow-mixed-machines`.
@@ -66,7 +66,7 @@ impl Job<'_> {
         let folder = self.folder.to_str().filter(|text| is_plain(text));
         let folder = folder.ok_or_else(|| SlurmError::Folder { path: self.folder.to_owned() })?;
         let mut script = String::from("#!/bin/bash\n");
-        directive(&mut script, "job-name", &format!("peftml-{}", self.study.replace('/', "-")));
+        directive(&mut script, "job-name", &self.name);
         directive(&mut script, "output", &format!("{folder}/slurm/{log}.log"));
         // A requeued element goes on in its log; what stands in the submitter's shell stays there.
         script += "#SBATCH --open-mode=append\n#SBATCH --export=NONE\n#SBATCH --nodes=1\n#SBATCH --ntasks=1\n";
@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn job(folder: &str) -> Job<'_> {
-        Job { study: "linear/sweep_n", folder: Path::new(folder), extra: &[] }
+        Job { name: "peftml-linear-sweep_n".into(), folder: Path::new(folder), extra: &[] }
     }
 
     #[test]

@@ -166,7 +166,7 @@ fn what_the_cluster_does_not_allow_is_refused_before_anything_is_submitted() {
 fn a_dry_run_shows_the_scripts_and_leaves_no_trace() {
     let mut bench = Bench::new(2);
     bench.cluster.down = true;
-    let [array, merge] = bench.engine().dry_run().unwrap();
+    let [array, merge] = bench.engine().dry_run().unwrap().expect("all is missing");
     assert!(array.contains("#SBATCH --array=1-2\n"));
     assert!(merge.contains("--dependency=afterany:"));
     assert!(!bench.folder.file("slurm").exists());

@@ -124,10 +124,6 @@ fn rows_product<L: Lanes, const I: usize, const V: usize>(
 }
 
 #[inline(always)]
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the innermost loop of everything; never called else"
-)]
 fn product_tile<L: Lanes, const I: usize, const V: usize>(
     l: L,
     panel: &[[f64; I]],

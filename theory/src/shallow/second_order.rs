@@ -98,14 +98,14 @@ impl Kernel for SecondOrder<'_> {
                     l.store(&mut d_p[v], d_output);
                 }
             }
-            for v in 0..width {
-                let residual = l.sub(l.load(&e[v]), l.load(&block.labels[v]));
-                l.store(&mut e[v], residual);
+            for (e, label) in e[..width].iter_mut().zip(&block.labels[..width]) {
+                let residual = l.sub(l.load(e), l.load(label));
+                l.store(e, residual);
             }
             self.samples.mask(&block, e);
             self.samples.mask(&block, d_p);
-            for v in 0..width {
-                sum = l.add(sum, l.load(&d_p[v]));
+            for change in &d_p[..width] {
+                sum = l.add(sum, l.load(change));
             }
             for i in 0..h {
                 let mut second = l.load(&self.sums.second_change[i]);

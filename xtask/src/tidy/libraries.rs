@@ -1,4 +1,4 @@
-//! What library code must not do (invariants 2 and 4).
+//! What library code must not do (invariants 2, 4, 9 and 10).
 
 use super::Problem;
 use super::source::Source;
@@ -126,6 +126,26 @@ pub fn errors(tree: &Tree) -> Vec<Problem> {
                 if texts == ["Other", "(", "String", ")"] {
                     let message = "`Other(String)` says nothing: name the cause, with its figures";
                     problems.push(Problem::new(&source.path, window[0].line, message));
+                }
+            }
+        }
+    }
+    problems
+}
+
+/// Files appear whole or not at all (invariant 10): nothing writes in place.
+pub fn writes(tree: &Tree) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for folder in ["data", "peft", "experiments"] {
+        for source in library_sources(tree, folder) {
+            for path in source.paths.iter().filter(|path| !path.test) {
+                let [.., owner, call] = &path.segments[..] else { continue };
+                if matches!(
+                    (owner.as_str(), call.as_str()),
+                    ("fs", "write" | "copy") | ("File", "create")
+                ) {
+                    let message = "a file written in place: a killed process leaves a part of it; write beside it and rename";
+                    problems.push(Problem::new(&source.path, path.line, message));
                 }
             }
         }

@@ -74,6 +74,7 @@ const CHECKS: &[Check] = &[
     Check { name: "printing", find: libraries::printing },
     Check { name: "state", find: libraries::state },
     Check { name: "errors", find: libraries::errors },
+    Check { name: "writes", find: libraries::writes },
     Check { name: "randomness", find: randomness::generators },
     Check { name: "property-seeds", find: randomness::property_tests },
     Check { name: "unfinished", find: unfinished::code },
@@ -253,6 +254,8 @@ mod tests {
         ("state", "linalg/src/a.rs", "thread_local! { static A: u8 = 1; }\n", 1),
         ("errors", "theory/src/a.rs", "enum E {\n    Other(String),\n}\n", 2),
         ("errors", "theory/src/a.rs", "use anyhow::Context;\n", 1),
+        ("writes", "experiments/src/a.rs", "fn f() {\n    std::fs::write(\"a\", \"b\");\n}\n", 2),
+        ("writes", "experiments/src/a.rs", "use std::fs::{read, write};\n", 1),
         ("randomness", "experiments/src/a.rs", "use rand::{rngs::X, random};\n", 1),
         ("randomness", "experiments/tests/a.rs", "fn f() { let r = rand::rng(); }\n", 1),
         (
