@@ -85,8 +85,8 @@ impl Claim for Recovery {
                 // Two tasks alone have a second solution, whatever they are.
                 open += usize::from(s.tasks < 3 || !some_triple(&left, &right)?);
                 let mut repeated = left.clone();
-                for t in 2..repeated.len() {
-                    repeated[t] = &left[0] + &left[1];
+                for factor in repeated.iter_mut().skip(2) {
+                    *factor = &left[0] + &left[1];
                 }
                 let others = if self.kind == Kind::Symmetric { &repeated } else { &right };
                 dependent += usize::from(!some_triple(&repeated, others)?);

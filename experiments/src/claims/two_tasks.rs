@@ -149,11 +149,10 @@ fn least_value(context: &Context, eigenvalues: &[f64], widths: [usize; 2]) -> f6
     constant * (beyond(positive, widths[0]) + beyond(negative, widths[1]))
 }
 
-/// A random symmetric matrix with its eigenvalues (ascending) and eigenvectors.
-fn random_symmetric(
-    d: usize,
-    seed: &Seed,
-) -> Result<(Mat<f64>, Vec<f64>, Mat<f64>), DecompositionError> {
+/// A symmetric matrix with its eigenvalues (ascending) and eigenvectors.
+type Spectral = (Mat<f64>, Vec<f64>, Mat<f64>);
+
+fn random_symmetric(d: usize, seed: &Seed) -> Result<Spectral, DecompositionError> {
     let mut m = seed.stream().normal_matrix(d, d, 1.0);
     kernel::symmetrise(m.as_mut());
     let (values, vectors) = decompose::symmetric_eigen(m.as_ref())?;

@@ -42,11 +42,14 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn read(path: &Path) -> Result<Run, ReportError> {
-        if !path.join("run.json").is_file() {
+        // `peftml verify` leaves verdicts and no tables.
+        let claims_alone = !path.join("run.json").exists() && path.join("verdicts.jsonl").is_file();
+        if !claims_alone && !path.join("run.json").is_file() {
             return Err(ReportError::NotARun { path: path.to_owned() });
         }
         let mut notes = Vec::new();
         let mut needed = |name: &str, limit: u64| match read_text(&path.join(name), limit) {
+            Ok(None) if claims_alone => None,
             Ok(text) => text.or_else(|| {
                 notes.push(format!("{name} is missing."));
                 None
@@ -162,7 +165,7 @@ fn figures(folder: &Path, notes: &mut Vec<String>) -> Vec<Drawn> {
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.ends_with(".svg") && !name.starts_with('.'))
         .collect();
-    names.sort_by(|a, b| natural(a).cmp(&natural(b)));
+    names.sort_by_key(|name| natural(name));
     if names.len() > MOST_FIGURES {
         notes.push(format!("Of {} figures the first {MOST_FIGURES} are shown.", names.len()));
         names.truncate(MOST_FIGURES);

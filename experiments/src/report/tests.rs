@@ -231,6 +231,19 @@ fn a_folder_that_is_no_run_is_refused_and_the_old_page_stays() {
 }
 
 #[test]
+fn a_folder_of_verdicts_alone_is_shown_without_complaint() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("claims");
+    std::fs::create_dir(&folder).unwrap();
+    assert!(matches!(render(std::slice::from_ref(&folder)), Err(ReportError::NotARun { .. })));
+    let line = json!({"id": "C1", "statement": "Minimisers agree.", "verdict": "proved"});
+    std::fs::write(folder.join("verdicts.jsonl"), line.to_string()).unwrap();
+    let page = page(&folder);
+    assert!(page.contains("Minimisers agree."));
+    assert!(!page.contains("is missing"));
+}
+
+#[test]
 fn the_page_names_no_address_and_is_small() {
     let root = tempfile::tempdir().unwrap();
     let runs: Vec<PathBuf> = (0..5).map(|i| fixture(root.path(), &format!("study{i}"))).collect();
