@@ -2,10 +2,10 @@
 
 use super::{Common, Failure, print_json, print_line};
 use crate::claims::{self, Claim, Faults, Outcome, Request, Scale, Verdict};
+use crate::runs::{provenance, write_atomically};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// How much to spend.
@@ -70,7 +70,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
         .map_err(Failure::input)?;
     progress.finish_and_clear();
     if let Some(folder) = &arguments.out {
-        write_folder(folder, &verdicts)?;
+        write_folder(folder, &verdicts, request.scale)?;
     }
     if common.json {
         verdicts.iter().try_for_each(|v| print_json(&v.to_json()))?;
@@ -170,10 +170,9 @@ fn short(x: f64) -> String {
     if plain.len() <= 9 { plain } else { format!("{x:.4e}") }
 }
 
-/// `verdicts.jsonl`, `certificates/NAME.json`, `instances/ID-n.json`.
-fn write_folder(folder: &Path, verdicts: &[Verdict]) -> Result<(), Failure> {
-    let lines: String = verdicts.iter().map(|v| v.to_json().to_string() + "\n").collect();
-    write(folder, "verdicts.jsonl", lines.as_bytes())?;
+/// `verdicts.jsonl`, `certificates/NAME.json`, `instances/ID-n.json`; `run.json` and `summary.json`, so
+/// that a report takes the folder like that of a study.
+fn write_folder(folder: &Path, verdicts: &[Verdict], scale: Scale) -> Result<(), Failure> {
     for v in verdicts {
         for (name, text) in &v.evidence.certificates {
             write(&folder.join("certificates"), &format!("{name}.json"), text.as_bytes())?;
@@ -183,16 +182,39 @@ fn write_folder(folder: &Path, verdicts: &[Verdict]) -> Result<(), Failure> {
             write(&folder.join("instances"), &format!("{}-{n}.json", v.id), text.as_bytes())?;
         }
     }
-    Ok(())
+    let lines: String = verdicts.iter().map(|v| v.to_json().to_string() + "\n").collect();
+    write(folder, "verdicts.jsonl", lines.as_bytes())?;
+    let sound = verdicts.iter().filter(|v| v.outcome.is_sound()).count();
+    let answer = format!(
+        "{sound} of {} claims hold, or are refuted with their counterexamples replayed.",
+        verdicts.len()
+    );
+    let summary = serde_json::json!({ "answer": answer });
+    write(folder, "summary.json", (format!("{summary:#}\n")).as_bytes())?;
+    let seconds: f64 = verdicts.iter().map(|v| v.seconds).sum();
+    let run = serde_json::json!({
+        "study": {
+            "suite": "theory",
+            "name": match scale { Scale::Quick => "verify-quick", Scale::Full => "verify-full" },
+            "title": "Claims of the theory",
+            "question": "Which statements of the theory hold, by which kind of evidence, and can their checks fail?",
+            "swept": [], "keys": [], "measures": [],
+        },
+        "status": if sound == verdicts.len() { "complete" } else { "claims fail or are inconclusive" },
+        "revision": provenance::revision(),
+        "versions": { "peftml": env!("CARGO_PKG_VERSION") },
+        "cpu": provenance::cpu_name(),
+        "cpu_features": provenance::cpu_features(),
+        "command": std::env::args().collect::<Vec<_>>().join(" "),
+        "finished": provenance::timestamp(provenance::unix_time()),
+        "claim_seconds": seconds,
+    });
+    write(folder, "run.json", (format!("{run:#}\n")).as_bytes())
 }
 
-/// Writes beside the place, then renames.
+/// Beside the place, then renamed.
 fn write(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
-    let failed = |e: &dyn std::fmt::Display| {
-        Failure::refused(format_args!("{} cannot be written: {e}", folder.join(name).display()))
-    };
-    fs::create_dir_all(folder).map_err(|e| failed(&e))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| failed(&e))?;
-    file.write_all(bytes).map_err(|e| failed(&e))?;
-    file.persist(folder.join(name)).map(drop).map_err(|e| failed(&e))
+    fs::create_dir_all(folder)
+        .map_err(|e| Failure::refused(format_args!("{} cannot be made: {e}", folder.display())))?;
+    write_atomically(&folder.join(name), bytes).map_err(Failure::refused)
 }
