@@ -33,8 +33,11 @@ fn main() {
     {
         println!("cargo::rerun-if-changed={log}");
     }
-    let clean =
-        git(&["status", "--porcelain", "--", ".."]).is_some_and(|changes| changes.is_empty());
+    // Only what can change a number counts: a letter in a document does not make a run another one.
+    let changes = SOURCES.map(|source| format!("../{source}"));
+    let mut status = vec!["status", "--porcelain", "--"];
+    status.extend(changes.iter().map(String::as_str));
+    let clean = git(&status).is_some_and(|changes| changes.is_empty());
     let revision = match git(&["rev-parse", "--short=12", "HEAD"]) {
         Some(commit) if clean => commit,
         Some(commit) => format!("{commit}-dirty-{:08x}", fingerprint(root) as u32),

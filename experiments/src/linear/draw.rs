@@ -109,14 +109,21 @@ fn lines(profiles: Profiles) -> Vec<Series> {
     profiles.into_iter().map(|(label, profile)| with_band(&label, profile.band())).collect()
 }
 
-/// Dashed lines in the colours of the methods that they speak of.
-fn dashed(profiles: Profiles, suffix: &str) -> Vec<Series> {
+/// Dashed lines of what theory says, in the colour of the last method that it speaks of.
+fn dashed(profiles: Profiles, what: &str) -> Vec<Series> {
+    let colour = |label: &str| {
+        let speaks = |told: &str| {
+            label.strip_prefix(told).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
+        };
+        RETRAINING.iter().rposition(|method| speaks(method.told)).unwrap_or(RETRAINING.len())
+    };
     profiles
         .into_iter()
         .map(|(label, profile)| {
             let band = profile.band();
-            Series::dashed(format!("{label}{suffix}"), colour(&label), band.x, band.mean)
+            Series::dashed(format!("{what}: {label}"), colour(&label), band.x, band.mean)
         })
+        .filter(|line| line.y.iter().any(|y| *y > 0.0))
         .collect()
 }
 
@@ -200,19 +207,17 @@ fn final_excess_risk(study: &LinearStudy, swept: &Swept<'_>, table: &Table<'_>) 
             .then(|| format!("{}{}", method.label, swept.others(table, row)))
     };
     series.extend(lines(profiles(table, "excess_risk", full, x)));
-    // Theory says the same of every solver of one problem: once is enough.
-    let mut told: Vec<(String, String)> = Vec::new();
-    for (column, suffix) in [("predicted_excess_risk", ": theory"), ("predicted_floor", ": floor")]
-    {
-        for line in dashed(profiles(table, column, label, x), suffix) {
-            let drawn = format!("{:?}", line.y);
-            let positive = line.y.iter().any(|y| *y > 0.0);
-            if positive && !told.iter().any(|(_, known)| *known == drawn) {
-                told.push((line.label.clone(), drawn));
-                series.push(line);
-            }
-        }
-    }
+    let told = |row: usize| {
+        chosen(row)?;
+        Some(format!("{}{}", retraining_of(table, row)?.1.told, swept.others(table, row)))
+    };
+    let expected = dashed(profiles(table, "predicted_excess_risk", told, x), "theory");
+    let floors = dashed(profiles(table, "predicted_floor", told, x), "floor");
+    // Where theory expects no more than the floor, one line tells both.
+    let new = |floor: &Series| !expected.iter().any(|line| line.y == floor.y);
+    let floors: Vec<Series> = floors.into_iter().filter(new).collect();
+    series.extend(expected);
+    series.extend(floors);
     Figure {
         name: "final_excess_risk".into(),
         title: "Excess risk after fine-tuning".into(),
@@ -264,14 +269,11 @@ fn base_error(study: &LinearStudy, swept: &Swept<'_>, table: &Table<'_>) -> Figu
     };
     let x = |row: usize| swept.x(table, row);
     let mut series = lines(profiles(table, "base_error_squared", label, x));
-    let mut told: Vec<String> = Vec::new();
-    for line in dashed(profiles(table, "predicted_base_error_squared", label, x), ": theory") {
-        let drawn = format!("{:?}", line.y);
-        if line.y.iter().any(|y| *y > 0.0) && !told.contains(&drawn) {
-            told.push(drawn);
-            series.push(line);
-        }
-    }
+    let told = |row: usize| {
+        label(row)?;
+        Some(format!("{}{}", retraining_of(table, row)?.1.told, swept.others(table, row)))
+    };
+    series.extend(dashed(profiles(table, "predicted_base_error_squared", told, x), "theory"));
     Figure {
         name: "base_error".into(),
         title: "Squared error of the base".into(),

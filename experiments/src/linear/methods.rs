@@ -23,6 +23,8 @@ pub struct RetrainingMethod {
     pub name: &'static str,
     /// Name in figures.
     pub label: &'static str,
+    /// What theory speaks of in figures: the same for methods that solve the same problem.
+    pub told: &'static str,
     /// Column `retraining`.
     pub retraining: &'static str,
     /// Column `solver`, for T tasks.
@@ -53,6 +55,7 @@ pub const RETRAINING: &[RetrainingMethod] = &[
     RetrainingMethod {
         name: "standard/authors",
         label: "SR, authors' steps",
+        told: "SR",
         retraining: "standard",
         solver: |_| "authors",
         is_standard: true,
@@ -63,6 +66,7 @@ pub const RETRAINING: &[RetrainingMethod] = &[
     RetrainingMethod {
         name: "standard/closed-form",
         label: "SR, closed form",
+        told: "SR",
         retraining: "standard",
         solver: |_| "closed-form",
         is_standard: true,
@@ -73,6 +77,7 @@ pub const RETRAINING: &[RetrainingMethod] = &[
     RetrainingMethod {
         name: "lora-ml/authors",
         label: "LoRA-ML, authors' scheme",
+        told: "LoRA-ML",
         retraining: "lora-ml",
         solver: |_| "authors",
         is_standard: false,
@@ -83,6 +88,7 @@ pub const RETRAINING: &[RetrainingMethod] = &[
     RetrainingMethod {
         name: "lora-ml/global",
         label: "LoRA-ML, global solver",
+        told: "LoRA-ML",
         retraining: "lora-ml",
         solver: |tasks| if tasks == 2 { "two-task" } else { "global" },
         is_standard: false,
@@ -93,6 +99,7 @@ pub const RETRAINING: &[RetrainingMethod] = &[
     RetrainingMethod {
         name: "lora-ml/exact",
         label: "LoRA-ML, exact tasks",
+        told: "LoRA-ML, exact tasks",
         retraining: "lora-ml",
         solver: |_| "exact",
         is_standard: false,

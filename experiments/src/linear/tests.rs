@@ -104,6 +104,27 @@ fn results_do_not_depend_on_threads_shards_or_the_order_of_trials() {
 }
 
 #[test]
+fn a_trial_does_not_depend_on_the_others_of_its_group() {
+    let study = LinearStudy::new(&table("linear/sweep_n", &SMALL)).unwrap();
+    let trials = study.trials();
+    let group: Vec<&Trial> = trials.iter().filter(|trial| trial.group == 1).collect();
+    let collect = |group: &Group<'_>| {
+        let mut found = Vec::new();
+        study.run(group, &mut |trial, outcome| {
+            // Times differ by nature.
+            let outcome = Outcome { timings: Vec::new(), ..outcome.unwrap() };
+            found.push((trial.id.clone(), outcome));
+        });
+        found
+    };
+    let together = collect(&group);
+    assert_eq!(together.len(), 5);
+    for (trial, expected) in group.iter().zip(&together) {
+        assert_eq!(&collect(&[*trial])[0], expected);
+    }
+}
+
+#[test]
 fn the_written_configuration_gives_the_same_study_again() {
     let study = LinearStudy::new(&table("linear/sweep_k.authors", &["seeds=0..2"])).unwrap();
     let text = study.config().to_string();
