@@ -1,7 +1,7 @@
 //! The answer of a linear study in one sentence, from trials.csv alone.
 
 use super::LinearStudy;
-use super::methods::{FINE_TUNING, RETRAINING};
+use super::methods::RETRAINING;
 use super::stats::{Band, log_slope, profiles};
 use crate::runs::csv::Table;
 use crate::runs::{Summary, Tables};
@@ -105,49 +105,50 @@ fn wins(table: &Table<'_>) -> Option<(usize, usize)> {
     (pairs.1 > 0).then_some(pairs)
 }
 
+/// Words from the lines of meta-learning and of standard retraining that say most: after
+/// reduced-rank regression where that was run.
 fn answer(lines: &[Line], path: &str, wins: Option<(usize, usize)>) -> Option<String> {
     let find = |names: &[&str]| {
+        let measured = |line: &&Line| !line.measured.x.is_empty();
+        let best = |line: &&Line| line.fine_tuning == "reduced-rank-regression";
         names.iter().find_map(|name| {
-            let mut of_name = lines.iter().filter(|line| line.retraining == *name);
-            of_name.find(|line| {
-                line.fine_tuning == "reduced-rank-regression" && !line.measured.x.is_empty()
-            })
+            let of_name = || lines.iter().filter(|line| line.retraining == *name).filter(measured);
+            of_name().find(best).or_else(|| of_name().next())
         })
     };
-    let meta = find(&["lora-ml/global", "lora-ml/exact", "lora-ml/authors"])?;
-    let words = path.replace(['_', '.'], " ");
-    let x = &meta.measured.x;
-    let (first, last) = (x.first()?, x.last()?);
-    let mut text = format!("As {words} goes from {first} to {last}, ");
-    text += &format!("the mean excess risk after fine-tuning goes {}", course(meta));
-    text += &format!(" from the base of LoRA-ML ({})", solver(meta));
-    if let Some(standard) = find(&["standard/closed-form", "standard/authors"]) {
-        text += &format!(" and {} from that of standard retraining", course(standard));
-    }
+    let meta = find(&["lora-ml/global", "lora-ml/exact", "lora-ml/authors"]);
+    let standard = find(&["standard/closed-form", "standard/authors"]);
+    let first = meta.or(standard)?;
+    let x = &first.measured.x;
+    let mut text = format!("As {} goes from {} to {}, ", words(path), x.first()?, x.last()?);
+    text += "the mean excess risk after fine-tuning goes";
+    let courses: Vec<String> =
+        [meta, standard].into_iter().flatten().map(|line| course(line)).collect();
+    text += &courses.join(" and");
     if let Some((won, pairs)) = wins {
         text += &format!("; LoRA-ML is lower in {won} of {pairs} pairs with T >= 3");
     }
     if path == "test_samples"
-        && let Some(slope) = log_slope(x, &meta.measured.mean)
+        && let Some(slope) = log_slope(x, &first.measured.mean)
     {
-        text += &format!("; its log-log slope is {slope:.2}");
+        text += &format!("; the first log-log slope is {slope:.2}");
     }
     Some(text + ".")
 }
 
-/// `from 1.2e-3 to 3.4e-5 (theory: 1.1e-3 to 3.5e-5)`.
+fn words(path: &str) -> String {
+    path.replace(['_', '.'], " ")
+}
+
+/// ` from 1.2e-3 to 3.4e-5 (theory: 1.1e-3 to 3.5e-5) from the base of LoRA-ML, global solver`.
 fn course(line: &Line) -> String {
     let ends =
         |band: &Band| Some(format!("{:.2e} to {:.2e}", band.mean.first()?, band.mean.last()?));
-    let measured = ends(&line.measured).unwrap_or_default();
-    match ends(&line.theory) {
-        Some(theory) => format!("from {measured} (theory: {theory})"),
-        None => format!("from {measured}"),
-    }
-}
-
-fn solver(line: &Line) -> &'static str {
+    let theory = ends(&line.theory).map(|ends| format!(" (theory: {ends})")).unwrap_or_default();
     let method = RETRAINING.iter().find(|method| method.name == line.retraining);
-    debug_assert!(FINE_TUNING.iter().any(|method| method.name == line.fine_tuning));
-    method.map_or("", |method| method.label).trim_start_matches("LoRA-ML, ")
+    format!(
+        " from {}{theory} from the base of {}",
+        ends(&line.measured).unwrap_or_default(),
+        method.map_or(line.retraining, |method| method.label)
+    )
 }
