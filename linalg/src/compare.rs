@@ -14,12 +14,31 @@ pub fn relative_error(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
 pub fn distance(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
     let mut sum = 0.0;
     for j in 0..a.ncols() {
-        for i in 0..a.nrows() {
-            let difference = a[(i, j)] - b[(i, j)];
-            sum += difference * difference;
+        match (a.col(j).try_as_col_major(), b.col(j).try_as_col_major()) {
+            (Some(x), Some(y)) => sum += squared_distance(x.as_slice(), y.as_slice()),
+            _ => {
+                for i in 0..a.nrows() {
+                    let difference = a[(i, j)] - b[(i, j)];
+                    sum += difference * difference;
+                }
+            }
         }
     }
     sum.sqrt()
+}
+
+/// `sum_i (x_i - y_i)^2` in four running sums.
+fn squared_distance(x: &[f64], y: &[f64]) -> f64 {
+    let mut sums = [0.0; 4];
+    let (xs, ys) = (x.chunks_exact(4), y.chunks_exact(4));
+    let tail: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| (a - b) * (a - b)).sum();
+    for (a, b) in xs.zip(ys) {
+        for lane in 0..4 {
+            let difference = a[lane] - b[lane];
+            sums[lane] += difference * difference;
+        }
+    }
+    (sums[0] + sums[2]) + (sums[1] + sums[3]) + tail
 }
 
 /// Sine of the largest principal angle between the spans of two orthonormal bases of equal width:

@@ -3,6 +3,7 @@
 //! faer's operators use its global parallelism; everything here names [`Par::Seq`], so that a
 //! result does not depend on how many threads the caller has. Nothing here allocates.
 
+use crate::panel;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 
@@ -16,27 +17,56 @@ pub fn mul_add(out: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>, alp
     matmul(out, Accum::Add, a, b, alpha, Par::Seq);
 }
 
-/// `sum_i x_i y_i`, in a fixed order (eight running sums, so that it vectorises).
-pub fn dot(x: &[f64], y: &[f64]) -> f64 {
-    debug_assert_eq!(x.len(), y.len());
-    let mut sums = [0.0; 8];
-    let (xs, ys) = (x.chunks_exact(8), y.chunks_exact(8));
-    let tail: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| a * b).sum();
-    for (a, b) in xs.zip(ys) {
-        for lane in 0..8 {
-            sums[lane] += a[lane] * b[lane];
+/// From this length on a loop is worth compiling for the machine's vectors: choosing them costs a few
+/// nanoseconds.
+const LONG: usize = 32;
+
+struct Dot<'a>(&'a [f64], &'a [f64]);
+
+impl pulp::NullaryFnOnce for Dot<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let Dot(x, y) = self;
+        let mut sums = [0.0; 8];
+        let (xs, ys) = (x.chunks_exact(8), y.chunks_exact(8));
+        let tail: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| a * b).sum();
+        for (a, b) in xs.zip(ys) {
+            for lane in 0..8 {
+                sums[lane] += a[lane] * b[lane];
+            }
+        }
+        let quarter = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
+        ((quarter[0] + quarter[2]) + (quarter[1] + quarter[3])) + tail
+    }
+}
+
+struct Axpy<'a>(f64, &'a [f64], &'a mut [f64]);
+
+impl pulp::NullaryFnOnce for Axpy<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (y, x) in self.2.iter_mut().zip(self.1) {
+            *y += self.0 * x;
         }
     }
-    let quarter = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
-    ((quarter[0] + quarter[2]) + (quarter[1] + quarter[3])) + tail
+}
+
+/// `sum_i x_i y_i`, in a fixed order (eight running sums, so that it vectorises) whatever the machine.
+pub fn dot(x: &[f64], y: &[f64]) -> f64 {
+    debug_assert_eq!(x.len(), y.len());
+    let work = Dot(x, y);
+    if x.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
 }
 
 /// `y += factor * x`.
 pub fn axpy(factor: f64, x: &[f64], y: &mut [f64]) {
     debug_assert_eq!(x.len(), y.len());
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += factor * x;
-    }
+    let work = Axpy(factor, x, y);
+    if work.1.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
 }
 
 /// `<a, b> = sum_ij a_ij b_ij`, column by column in order.
@@ -70,8 +100,14 @@ pub fn norm(a: MatRef<'_, f64>) -> f64 {
 pub fn add_scaled(mut out: MatMut<'_, f64>, factor: f64, a: MatRef<'_, f64>) {
     debug_assert_eq!((a.nrows(), a.ncols()), (out.nrows(), out.ncols()));
     for j in 0..a.ncols() {
-        for i in 0..a.nrows() {
-            out[(i, j)] += factor * a[(i, j)];
+        let column = out.as_mut().col_mut(j).try_as_col_major_mut();
+        match (column, a.col(j).try_as_col_major()) {
+            (Some(y), Some(x)) => axpy(factor, x.as_slice(), y.as_slice_mut()),
+            _ => {
+                for i in 0..a.nrows() {
+                    out[(i, j)] += factor * a[(i, j)];
+                }
+            }
         }
     }
 }

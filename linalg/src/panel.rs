@@ -90,11 +90,11 @@ fn block<const W: usize, const K: usize>(
     i: usize,
 ) {
     let mut sums = [[0.0; W]; K];
-    let x = &x[..(K - 1) * ldx + n];
-    for (p, column) in a.chunks_exact(ld).enumerate() {
-        let Some(column) = column[i..].first_chunk::<W>() else { return };
+    let factors: [&[f64]; K] = std::array::from_fn(|c| &x[c * ldx..c * ldx + n]);
+    for p in 0..n {
+        let Some(column) = a[p * ld + i..].first_chunk::<W>() else { return };
         for c in 0..K {
-            let factor = x[c * ldx + p];
+            let factor = factors[c][p];
             for w in 0..W {
                 sums[c][w] += column[w] * factor;
             }
@@ -109,11 +109,43 @@ fn block<const W: usize, const K: usize>(
 #[inline(always)]
 pub fn mul_transposed(out: &mut [f64], a: &[f64], b: &[f64], ld: usize) {
     let k = a.len() / ld;
+    // Four columns of `a` at a time: their sums are independent, so that additions overlap.
+    let blocked = k / 4 * 4;
     for (j, column) in b.chunks_exact(ld).enumerate() {
-        for (i, other) in a.chunks_exact(ld).enumerate() {
-            out[j * k + i] = dot(other, column);
+        let out = &mut out[j * k..(j + 1) * k];
+        for (four, others) in out.chunks_exact_mut(4).zip(a.chunks_exact(4 * ld)) {
+            four.copy_from_slice(&dots(others, column, ld));
+        }
+        for (x, other) in out[blocked..].iter_mut().zip(a[blocked * ld..].chunks_exact(ld)) {
+            *x = dot(other, column);
         }
     }
+}
+
+/// The four inner products of `column` with the columns of `a` (ld x 4), each as [`dot`] has it.
+#[inline(always)]
+fn dots(a: &[f64], column: &[f64], ld: usize) -> [f64; 4] {
+    let mut sums = [[0.0; LANES]; 4];
+    let (first, rest) = a.split_at(ld);
+    let (second, rest) = rest.split_at(ld);
+    let (third, fourth) = rest.split_at(ld);
+    let chunks = column
+        .as_chunks::<LANES>()
+        .0
+        .iter()
+        .zip(first.as_chunks::<LANES>().0)
+        .zip(second.as_chunks::<LANES>().0)
+        .zip(third.as_chunks::<LANES>().0)
+        .zip(fourth.as_chunks::<LANES>().0);
+    for ((((y, a), b), c), d) in chunks {
+        for lane in 0..LANES {
+            sums[0][lane] += a[lane] * y[lane];
+            sums[1][lane] += b[lane] * y[lane];
+            sums[2][lane] += c[lane] * y[lane];
+            sums[3][lane] += d[lane] * y[lane];
+        }
+    }
+    sums.map(|s| (s[0] + s[2]) + (s[1] + s[3]))
 }
 
 /// `sum_i x_i y_i` of padded columns, in four running sums.

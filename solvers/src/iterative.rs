@@ -63,8 +63,8 @@ pub fn solve_with(
     let start = start_of(name, start)?;
     let (d, count) = (problem.tasks.dimension(), problem.tasks.count());
     check_start(start, problem.kind, count, d, problem.rank)?;
-    let scale = problem.gradient_scale();
     let spread = problem.spread();
+    let scale = problem.gradient_scale_for(spread);
     let rule = Any(vec![
         Box::new(Diverging { spread, value: problem.moment() * spread * spread, scale }),
         Box::new(ScaledGradient { tolerance: limits.tolerance, scale }),

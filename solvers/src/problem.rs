@@ -229,9 +229,14 @@ impl Problem<'_> {
     ///
     /// Where the tasks are equal the spread counts as `1e-8` of their size.
     pub fn gradient_scale(&self) -> f64 {
+        self.gradient_scale_for(self.spread())
+    }
+
+    /// The same where the spread is known.
+    pub(crate) fn gradient_scale_for(&self, spread: f64) -> f64 {
         let count = self.tasks.count() as f64;
         let least = 1e-8 * self.tasks.norm() / count.sqrt();
-        2.0 / count.sqrt() * self.moment() * self.spread().max(least).powf(1.5)
+        2.0 / count.sqrt() * self.moment() * spread.max(least).powf(1.5)
     }
 }
 

@@ -35,12 +35,6 @@ pub trait Objective: Sync {
     /// Writes the Hessian at `x` times `v` into `out`.
     fn hessian_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]);
 
-    /// As [`Objective::hessian_product`], with `work` as a value, a gradient or a product of this kind
-    /// at the same `x` left it, so that what depends on `x` alone need not be computed again.
-    fn hessian_product_again(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]) {
-        self.hessian_product(x, v, out, work);
-    }
-
     /// Writes the Gauss-Newton approximation of the Hessian times `v` into `out`: the second
     /// derivative without the terms that vanish with the residual.
     fn gauss_newton_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]);

@@ -8,8 +8,10 @@ use clap::Parser;
 use faer::Mat;
 use peftml_benches::{peer, problem};
 use peftml_linalg::compare;
-use peftml_solvers::Problem;
 use peftml_solvers::first_order::authors::AuthorsScheme;
+use peftml_solvers::iterate::Silent;
+use peftml_solvers::low_rank::Global;
+use peftml_solvers::{BaseSolver, Problem};
 use peftml_theory::linear::{Kind, Tasks};
 use serde_json::{Value, json};
 use std::process::ExitCode;
@@ -23,6 +25,9 @@ const KNOWN_STEPS: [(&str, f64); 3] = [
 
 /// The ratio that we owe for the authors' scheme.
 const OWED_SCHEME: f64 = 300.0;
+
+/// The ratio that we owe for the global solver against the peer's whole retraining.
+const OWED_GLOBAL: f64 = 20_000.0;
 
 const SIZES: (usize, usize, usize, usize) = (10, 1, 3, 5000);
 
@@ -73,14 +78,20 @@ fn compare_all(arguments: &Arguments) -> Result<Value, String> {
     let retrain = || scheme.retrain(&linear, zero.as_ref(), &sampled.start, &mut |_| {});
     let reached = retrain().map_err(|error| error.to_string())?;
     let ours = peer::best_seconds(arguments.repetitions, retrain);
+    let global = Global::default();
+    let optimum = || global.solve(&linear, None, &mut Silent);
+    let solution = optimum().map_err(|error| error.to_string())?;
+    let direct = peer::best_seconds(10 * arguments.repetitions, optimum);
     let mut report = json!({
         "id": problem::id(d, k, count, n),
         "rounds": arguments.rounds,
         "statistics_seconds": statistics,
         "authors_seconds": ours,
         "authors_loss": reached.loss,
+        "global_seconds": direct,
+        "global_loss": solution.loss,
     });
-    report["peer"] = peer_report(arguments, &sampled, &reached.base, ours)?;
+    report["peer"] = peer_report(arguments, &sampled, &reached.base, [ours, direct])?;
     Ok(report)
 }
 
@@ -89,7 +100,7 @@ fn peer_report(
     arguments: &Arguments,
     sampled: &problem::Sampled,
     base: &Mat<f64>,
-    ours: f64,
+    [ours, direct]: [f64; 2],
 ) -> Result<Value, String> {
     let (d, k, count, n) = SIZES;
     if arguments.no_peer {
@@ -130,6 +141,7 @@ fn peer_report(
         "retraining_wall_seconds": number("retraining_wall_seconds")?,
         "base_difference": compare::relative_error(base.as_ref(), their_base.as_ref()),
         "authors_ratio": seconds / ours,
+        "global_ratio": seconds / direct,
         "void": slow,
     }))
 }
@@ -142,6 +154,12 @@ fn print_text(report: &Value) {
         1e3 * number(&report["statistics_seconds"])
     );
     println!("  authors' scheme, ours      {:>10.3} ms", 1e3 * number(&report["authors_seconds"]));
+    println!(
+        "  global solver, ours        {:>10.3} ms (loss {:.6e}, the scheme's {:.6e})",
+        1e3 * number(&report["global_seconds"]),
+        number(&report["global_loss"]),
+        number(&report["authors_loss"]),
+    );
     let peer = &report["peer"];
     if let Some(reason) = peer["skipped"].as_str() {
         println!("  numpy peer skipped: {reason}");
@@ -158,13 +176,15 @@ fn print_text(report: &Value) {
     );
     println!("  relative difference of the bases {:.1e}", number(&peer["base_difference"]));
     let void = peer["void"].as_array().is_some_and(|reasons| !reasons.is_empty());
-    let ratio = number(&peer["authors_ratio"]);
-    let verdict = if void {
-        format!("void, the peer is too slow: {}", peer["void"])
-    } else if ratio >= OWED_SCHEME {
-        format!("owed {OWED_SCHEME:.0}: kept")
-    } else {
-        format!("owed {OWED_SCHEME:.0}: NOT kept")
+    let line = |what: &str, key: &str, owed: f64| {
+        let ratio = number(&peer[key]);
+        let verdict = if void {
+            format!("void, the peer is too slow: {}", peer["void"])
+        } else {
+            format!("owed {owed:.0}: {}", if ratio >= owed { "kept" } else { "NOT kept" })
+        };
+        println!("  ratio {what}      {ratio:>10.0} x   ({verdict})");
     };
-    println!("  ratio authors' scheme      {ratio:>10.0} x   ({verdict})");
+    line("authors' scheme", "authors_ratio", OWED_SCHEME);
+    line("global solver  ", "global_ratio", OWED_GLOBAL);
 }

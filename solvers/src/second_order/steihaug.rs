@@ -6,8 +6,6 @@
 //! followed to the boundary. Then the usual ratio test: accept where `f` falls by at least 0.15 of the model's
 //! prediction, quarter the radius below 0.25, double it above 0.75 at the boundary
 //! (Nocedal and Wright, Numerical Optimization, algorithms 4.1 and 7.2).
-//!
-//! Products at one point reuse what the gradient there left in the objective's scratch.
 
 use crate::{SolveError, State, StopReason, preconditioner};
 use peftml_linalg::Blocks;
@@ -112,10 +110,6 @@ impl Steps {
             let lost = state.scalars[RADIUS] <= f64::EPSILON * state.x.norm();
             if hidden || lost {
                 state.stop = Some(StopReason::Stagnated);
-            } else {
-                // The scratch is to be that of the point that stays.
-                state.value = f.gradient(&state.x, &mut state.gradient, &mut state.work);
-                state.evaluations.gradients += 1;
             }
         }
         state.vectors = vectors;
@@ -150,9 +144,7 @@ impl Steps {
                 break;
             }
             match self.model {
-                Model::Hessian => {
-                    f.hessian_product_again(&state.x, direction, product, &mut state.work)
-                }
+                Model::Hessian => f.hessian_product(&state.x, direction, product, &mut state.work),
                 Model::GaussNewton => {
                     f.gauss_newton_product(&state.x, direction, product, &mut state.work)
                 }

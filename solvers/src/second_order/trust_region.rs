@@ -6,7 +6,7 @@
 //! directions of the gauge are orthogonal to the gradient and to all products there, so conjugate
 //! gradients do not see them. Source: Steihaug 1983; Nocedal and Wright, algorithms 4.1 and 7.2.
 //!
-//! One Hessian product a conjugate-gradient iteration, one gradient a step (two where it is rejected).
+//! One Hessian product a conjugate-gradient iteration, one gradient a step.
 
 use super::steihaug::{Model, Steps, negative_curvature_exits};
 use crate::registry::{Entry, Order, SettingInfo};

@@ -1,6 +1,7 @@
 //! Linear tasks: ground truth, statistics, objectives, standard retraining and predictions.
 
 mod error;
+mod factored;
 mod ground_truth;
 mod identification;
 pub mod predictions;

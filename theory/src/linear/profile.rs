@@ -11,8 +11,10 @@
 //!   `(1/T)(dG_t V_t + G_t Z_v)`, `(1/T)(dG_t^T U_t + G_t^T Z_u)`
 //!
 //! Exact tasks are the case `S_t = I` (population loss). Source: theory.md, Derivatives.
-//! Cost: O(T d^2 k) for exact tasks, O(T d^3) with second moments.
+//! Cost: O(T d^2 k) for exact tasks, O(T d^3) with second moments. Exact tasks with `T k` of the order of
+//! d go through [`super::factored`], which forms no d x d matrices.
 
+use super::factored::Factored;
 use super::standard::pooled_factor;
 use super::{Kind, LinearError, Tasks};
 use crate::objective::{Gauge, Objective};
@@ -27,6 +29,7 @@ pub struct ProfileObjective<'a> {
     rank: usize,
     layout: Layout,
     pooled: Option<CholeskyFactor>,
+    factored: Option<Factored>,
 }
 
 /// Scratch: one d x d residual-moment `G_t` a task, one d x d base, one d x d difference.
@@ -52,7 +55,8 @@ impl<'a> ProfileObjective<'a> {
             layout = layout.followed_by(&Layout::repeated("V", tasks.count(), d, rank));
         }
         let pooled = if tasks.is_exact() { None } else { Some(pooled_factor(tasks)?) };
-        Ok(Self { tasks, kind, rank, layout, pooled })
+        let factored = Factored::new(tasks, kind, rank);
+        Ok(Self { tasks, kind, rank, layout, pooled, factored })
     }
 
     /// The tasks.
@@ -197,6 +201,9 @@ impl<'a> ProfileObjective<'a> {
         work: &mut [f64],
         full: bool,
     ) {
+        if let Some(factored) = &self.factored {
+            return factored.second_derivative(x, v, out, work, full);
+        }
         let d = self.tasks.dimension();
         let square = d * d;
         let mut work = self.split(work);
@@ -237,15 +244,24 @@ impl Objective for ProfileObjective<'_> {
     }
 
     fn work_len(&self) -> usize {
+        if let Some(factored) = &self.factored {
+            return factored.work_len();
+        }
         self.tasks.dimension() * self.tasks.dimension() * (self.tasks.count() + 2)
     }
 
     fn value(&self, x: &Blocks, work: &mut [f64]) -> f64 {
+        if let Some(factored) = &self.factored {
+            return factored.evaluate(x, None, work);
+        }
         let mut work = self.split(work);
         self.residual_moments(x, &mut work)
     }
 
     fn gradient(&self, x: &Blocks, out: &mut Blocks, work: &mut [f64]) -> f64 {
+        if let Some(factored) = &self.factored {
+            return factored.evaluate(x, Some(out), work);
+        }
         let square = self.tasks.dimension() * self.tasks.dimension();
         let mut work = self.split(work);
         let value = self.residual_moments(x, &mut work);
@@ -269,5 +285,88 @@ impl Objective for ProfileObjective<'_> {
             Kind::Symmetric => Gauge::Orthogonal,
             Kind::Asymmetric => Gauge::GeneralLinear,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peftml_linalg::Seed;
+
+    /// The factored form against the plain one, which sees the same tasks with second moments I.
+    #[test]
+    fn both_forms_agree_at_random_points_and_near_solutions() {
+        for kind in [Kind::Symmetric, Kind::Asymmetric] {
+            for (d, k, count) in [(3, 1, 2), (5, 2, 3), (10, 1, 3), (17, 3, 4), (20, 2, 5)] {
+                let mut stream = Seed::root(41).child("factored").stream();
+                let base = stream.normal_matrix(d, d, 1.0);
+                let mut solution = Vec::new();
+                let mut truths = Vec::new();
+                for _ in 0..count {
+                    let u = stream.normal_matrix(d, k, 1.0);
+                    let v = match kind {
+                        Kind::Symmetric => u.clone(),
+                        Kind::Asymmetric => stream.normal_matrix(d, k, 1.0),
+                    };
+                    let mut truth = base.clone();
+                    kernel::mul_add(truth.as_mut(), u.as_ref(), v.transpose(), 1.0);
+                    truths.push(truth);
+                    solution.push((u, v));
+                }
+                let exact = Tasks::exact(truths).unwrap();
+                let fast = ProfileObjective::new(&exact, kind, k).unwrap();
+                assert!(fast.factored.is_some());
+                let mut plain = ProfileObjective::new(&exact, kind, k).unwrap();
+                plain.factored = None;
+                for noise in [1.0, 1e-3, 1e-9] {
+                    let mut x = Blocks::zeros(fast.layout().clone());
+                    stream.fill_normal(noise, x.as_mut_slice());
+                    if noise < 1.0 {
+                        for (t, (u, v)) in solution.iter().enumerate() {
+                            kernel::add_scaled(x.block_mut(t), 1.0, u.as_ref());
+                            if kind == Kind::Asymmetric {
+                                kernel::add_scaled(x.block_mut(count + t), 1.0, v.as_ref());
+                            }
+                        }
+                    }
+                    compare_forms(&fast, &plain, &x, noise);
+                }
+            }
+        }
+    }
+
+    fn compare_forms(
+        fast: &ProfileObjective<'_>,
+        plain: &ProfileObjective<'_>,
+        x: &Blocks,
+        noise: f64,
+    ) {
+        let mut work = (vec![0.0; fast.work_len()], vec![0.0; plain.work_len()]);
+        let mut out = (x.zeros_like(), x.zeros_like());
+        let v = {
+            let mut v = x.zeros_like();
+            Seed::root(42).child("v").stream().fill_normal(1.0, v.as_mut_slice());
+            v
+        };
+        // Entries are of size 10 at most: sums of d products round by d 1e-14 against differences of
+        // size `noise`; the expanded value keeps 1e-10 of itself.
+        let size = 1e-11 * x.norm().powi(2);
+        let a = fast.gradient(x, &mut out.0, &mut work.0);
+        let b = plain.gradient(x, &mut out.1, &mut work.1);
+        assert!((a - b).abs() <= 1e-9 * b + size * 1e-3 * noise, "{a} {b} at {noise}");
+        assert!(fast.value(x, &mut work.0) == a);
+        let gap = |pair: &(Blocks, Blocks)| {
+            let mut gap = pair.0.clone();
+            gap.add_scaled(-1.0, &pair.1);
+            gap.norm()
+        };
+        assert!(gap(&out) <= 1e-12 * x.norm().powi(3), "gradient at {noise}");
+        assert!(out.1.norm() > gap(&out), "control: the gradient is not within the bound of 0");
+        fast.hessian_product(x, &v, &mut out.0, &mut work.0);
+        plain.hessian_product(x, &v, &mut out.1, &mut work.1);
+        assert!(gap(&out) <= 1e-12 * x.norm().powi(2) * v.norm(), "Hessian at {noise}");
+        fast.gauss_newton_product(x, &v, &mut out.0, &mut work.0);
+        plain.gauss_newton_product(x, &v, &mut out.1, &mut work.1);
+        assert!(gap(&out) <= 1e-12 * x.norm().powi(2) * v.norm(), "Gauss-Newton at {noise}");
     }
 }
