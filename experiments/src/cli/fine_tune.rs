@@ -110,7 +110,8 @@ impl Arguments {
     }
 }
 
-/// `1/2 tr(E S E^T)`, `E = A + U V^T - Ahat`: the loss without the least-squares residual.
+/// `1/2 tr(E S E^T)`, `E = A + U V^T - Ahat`: the loss without the least-squares residual. Where `S` is
+/// singular, rounding of its zero eigenvalues can make the sum negative; the loss is not.
 fn loss(base: MatRef<'_, f64>, adapter: &LowRank, task: &Task) -> f64 {
     let mut error = base.to_owned();
     adapter.add_to(error.as_mut(), 1.0);
@@ -120,7 +121,7 @@ fn loss(base: MatRef<'_, f64>, adapter: &LowRank, task: &Task) -> f64 {
         Some(s) => {
             let mut weighted = error.clone();
             kernel::mul(weighted.as_mut(), error.as_ref(), s, 1.0);
-            0.5 * kernel::inner(error.as_ref(), weighted.as_ref())
+            (0.5 * kernel::inner(error.as_ref(), weighted.as_ref())).max(0.0)
         }
     }
 }
