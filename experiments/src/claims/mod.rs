@@ -1,7 +1,7 @@
 //! The theory's claims: statements that run.
 //!
 //! One file a family; a claim is a type that implements [`Claim`] and one entry in its file's `CLAIMS`,
-//! a family one line in [`FAMILIES`]. `docs/adding-a-claim.md` shows a whole one.
+//! a family one line in `FAMILIES`. `docs/adding-a-claim.md` shows a whole one.
 
 mod claim;
 mod derivatives;

@@ -1,4 +1,4 @@
-//! Studies of the theory's questions: one file a question, one line in [`QUESTIONS`].
+//! Studies of the theory's questions: one file a question, one line in `QUESTIONS`.
 //!
 //! A trial is (sweep point, seed, method). Its random streams derive from (sizes, family, seed), so
 //! methods share their problems and starts.
