@@ -122,8 +122,7 @@ fn answer(lines: &[Line], path: &str, wins: Option<(usize, usize)>) -> Option<St
     let x = &first.measured.x;
     let mut text = format!("As {} goes from {} to {}, ", words(path), x.first()?, x.last()?);
     text += "the mean excess risk after fine-tuning goes";
-    let courses: Vec<String> =
-        [meta, standard].into_iter().flatten().map(|line| course(line)).collect();
+    let courses: Vec<String> = [meta, standard].into_iter().flatten().map(course).collect();
     text += &courses.join(" and");
     if let Some((won, pairs)) = wins {
         text += &format!("; LoRA-ML is lower in {won} of {pairs} pairs with T >= 3");

@@ -210,9 +210,14 @@ fn write_run(
     write_atomically(&folder.file("run.json"), text.as_bytes())
 }
 
-/// The command line, as far as it is text.
+/// The command line, as far as it is text, with the program by its name alone.
 fn command() -> String {
-    let words: Vec<String> =
+    let mut words: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(program) = words.first_mut()
+        && let Some(name) = std::path::Path::new(&*program).file_name()
+    {
+        *program = name.to_string_lossy().into_owned();
+    }
     words.join(" ")
 }
