@@ -26,12 +26,20 @@ pub(super) fn clean(figure: &Figure) -> Figure {
             description.push_str(&note);
         }
     }
-    let mut cleaned =
-        Figure { series, description, name: printable(&figure.name), ..figure.clone() };
-    cleaned.title = printable(&figure.title);
-    cleaned.x.label = printable(&figure.x.label);
-    cleaned.y.label = printable(&figure.y.label);
+    let mut cleaned = Figure { series, description, name: short(&figure.name), ..figure.clone() };
+    cleaned.title = short(&figure.title);
+    cleaned.x.label = short(&figure.x.label);
+    cleaned.y.label = short(&figure.y.label);
     cleaned
+}
+
+/// A label or title: printable, and cut where nobody would read on.
+fn short(text: &str) -> String {
+    const MOST: usize = 400;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => printable(&text[..end]) + "…",
+        None => printable(text),
+    }
 }
 
 /// XML 1.0 cannot hold control characters, not even escaped.
@@ -51,7 +59,7 @@ fn clean_series(
     y_scale: Scale,
     notes: &mut Vec<String>,
 ) -> Series {
-    let label = printable(&series.label);
+    let label = short(&series.label);
     let name =
         if label.is_empty() { "a series without label".to_owned() } else { format!("\"{label}\"") };
     let length = series.x.len().min(series.y.len());

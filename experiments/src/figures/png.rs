@@ -45,16 +45,17 @@ pub(super) fn render(figure: &Figure) -> Result<Vec<u8>, FigureError> {
 
 /// Mean of each block of two by two dots.
 fn halve(canvas: &[u8], width: usize, height: usize) -> Vec<u8> {
+    let stride = 2 * width * 3;
     let mut out = Vec::with_capacity(width * height * 3);
-    for rows in canvas.chunks_exact(2 * 2 * width * 3) {
-        let (upper, lower) = rows.split_at(2 * width * 3);
-        for (a, b) in upper.chunks_exact(6).zip(lower.chunks_exact(6)) {
-            let mean = |i: usize| {
-                let sum =
-                    u16::from(a[i]) + u16::from(a[i + 3]) + u16::from(b[i]) + u16::from(b[i + 3]);
-                ((sum + 2) / 4) as u8
-            };
-            out.extend_from_slice(&[mean(0), mean(1), mean(2)]);
+    let mut sums = vec![0_u16; stride];
+    for rows in canvas.chunks_exact(2 * stride) {
+        let (upper, lower) = rows.split_at(stride);
+        for (sum, (a, b)) in sums.iter_mut().zip(upper.iter().zip(lower)) {
+            *sum = u16::from(*a) + u16::from(*b) + 1;
+        }
+        for dots in sums.chunks_exact(6) {
+            // Two ones were added above: the sum is rounded to the nearest quarter.
+            out.extend([0, 1, 2].map(|i| ((dots[i] + dots[i + 3]) / 4) as u8));
         }
     }
     out

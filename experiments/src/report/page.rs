@@ -18,8 +18,9 @@ pub(super) fn render(runs: &[Run]) -> String {
         [run] => run.title(),
         _ => format!("{} studies", runs.len()),
     };
+    let level = if runs.len() == 1 { 1 } else { 2 };
     let sections: String =
-        runs.iter().enumerate().map(|(i, run)| section::render(run, &anchor(i))).collect();
+        runs.iter().enumerate().map(|(i, run)| section::render(run, &anchor(i), level)).collect();
     let index = if runs.len() > 1 { index(runs) + &side_by_side(runs) } else { String::new() };
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -111,12 +111,14 @@
 
     const nearest = (left) => places().reduce((best, place) => (best === null || Math.abs(place.left - left) < Math.abs(best.left - left) ? place : best), null);
 
-    plots.addEventListener("pointermove", (event) => {
+    const point = (event) => {
       const svg = variant().querySelector("svg"), box = svg.getBoundingClientRect();
       const x = ((event.clientX - box.left) / box.width) * svg.viewBox.baseVal.width;
       const place = nearest(x);
       if (place !== null) reveal(place, false);
-    });
+    };
+    plots.addEventListener("pointermove", point);
+    plots.addEventListener("pointerdown", point);
     plots.addEventListener("pointerleave", clear);
     plots.addEventListener("blur", clear);
     plots.addEventListener("keydown", (event) => {

@@ -6,8 +6,8 @@ use super::html::{data, escape, prose, words};
 use super::run::Run;
 use super::{figure, tables};
 
-/// The section of `run`; `id` is its anchor.
-pub(super) fn render(run: &Run, id: &str) -> String {
+/// The section of `run`; `id` is its anchor, `level` that of its heading.
+pub(super) fn render(run: &Run, id: &str, level: usize) -> String {
     let mut notes = run.notes.clone();
     let tables = tables::render(run, id, &mut notes);
     let figures: String = run
@@ -17,7 +17,7 @@ pub(super) fn render(run: &Run, id: &str) -> String {
         .map(|(i, drawn)| figure::render(drawn, &format!("{id}-figure-{}", i + 1)))
         .collect();
     let mut out = format!(
-        "<article class=\"study\" id=\"{id}\">\n<header>\n<p class=\"kicker\">{}</p>\n<h2>{}</h2>\n",
+        "<article class=\"study\" id=\"{id}\">\n<header>\n<p class=\"kicker\">{}</p>\n<h{level}>{}</h{level}>\n",
         kicker(run),
         escape(&run.title())
     );

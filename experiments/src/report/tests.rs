@@ -78,7 +78,7 @@ fn the_page_shows_what_the_folder_holds() {
     let root = tempfile::tempdir().unwrap();
     let page = page(&fixture(root.path(), "two"));
     for expected in [
-        "<h2>Two methods</h2>",
+        "<h1>Two methods</h1>",
         "Which errs less?",
         "Meta errs 7.25 times less.",
         "<dd><data value=\"7.25\">7.25</data></dd>",
