@@ -13,7 +13,7 @@ mod problems;
 mod recovery;
 mod run;
 mod spurious;
-mod stability;
+pub(crate) mod stability;
 mod standard_norm;
 mod standard_rank;
 mod statistics;

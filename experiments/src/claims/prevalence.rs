@@ -13,7 +13,7 @@ use peftml_solvers::first_order::lbfgs::Lbfgs;
 use peftml_solvers::iterate::{self, Any, MaxIterations, ScaledGradient, Silent, Target};
 use peftml_theory::Objective;
 use peftml_theory::certificate::Instance;
-use peftml_theory::linear::{Kind, Tasks};
+use peftml_theory::linear::{Kind, ProfileObjective, Tasks};
 use peftml_theory::optimality::{self, Known, Point, PointVerdict};
 use serde_json::json;
 
@@ -92,7 +92,10 @@ fn run(
     if end.value <= 1e-8 * first {
         return Ok(End::Global);
     }
-    let point = Point::from_blocks(tasks, seen.base(&end.x), &end.x, Kind::Symmetric)?;
+    // Newton steps to the stationary point near by: weak curvature is told from zero only there.
+    let objective = ProfileObjective::new(tasks, Kind::Symmetric, k)?;
+    let x = optimality::polish(&objective, &end.x, 10)?.unwrap_or(end.x);
+    let point = Point::from_blocks(tasks, seen.base(&x), &x, Kind::Symmetric)?;
     let known = Known { zero_is_attained: true, solver_value: None };
     Ok(match optimality::assess(tasks, &point, known, seed)?.verdict {
         PointVerdict::GlobalMinimum => End::Global,

@@ -91,7 +91,7 @@ impl Triple {
     }
 
     /// C(eps); infinite where it is not valid.
-    fn constant(&self, eps: f64) -> f64 {
+    pub fn constant(&self, eps: f64) -> f64 {
         let [ha, hb] = self.h;
         let left = self.q * (ha + hb) * eps;
         if eps >= self.smallest || left >= 1.0 {
@@ -186,7 +186,7 @@ impl Claim for Bound {
 }
 
 /// `rho` and the symmetric direction of H's smallest eigenvalue, by power iteration on `I - H`.
-fn slowest(truth: &GroundTruth, s: Sizes, seed: &Seed) -> Result<(f64, Mat<f64>), ClaimError> {
+pub fn slowest(truth: &GroundTruth, s: Sizes, seed: &Seed) -> Result<(f64, Mat<f64>), ClaimError> {
     let bases: Vec<_> = (0..s.tasks).map(|t| decompose::orthonormal_basis(truth.left(t))).collect();
     let operator = Identification::new(Kind::Symmetric, &bases, &[])?;
     let mut work = operator.work();
@@ -207,7 +207,7 @@ fn slowest(truth: &GroundTruth, s: Sizes, seed: &Seed) -> Result<(f64, Mat<f64>)
 }
 
 /// The best adapters for the base `A* + size * direction`: rank-k positive parts of what is left.
-fn best_response(
+pub fn best_response(
     truth: &GroundTruth,
     s: Sizes,
     direction: &Mat<f64>,

@@ -107,7 +107,7 @@ impl Claim for Narrow {
         &["d=10, k=2, k'=1, T=5, U* with N(0,1) entries, exact tasks"]
     }
     fn method(&self) -> &'static str {
-        "best of L-BFGS from the true leading factors and two random starts; ratio of tails at r = k, mean studentised"
+        "best of L-BFGS (300 steps) from the true leading factors and two random starts; ratio of tails at r = k, mean studentised"
     }
     fn refutation(&self) -> &'static str {
         "a mean ratio above 1/2, or no bias"
@@ -115,7 +115,7 @@ impl Claim for Narrow {
     fn verify(&self, context: &Context) -> Result<Evidence, ClaimError> {
         let s = sizes(10, 2, 5);
         let (mut ratios, mut bias, mut right) = (Vec::new(), f64::INFINITY, 0.0_f64);
-        for index in 0..context.count(60, 1000) {
+        for index in 0..context.count(30, 1000) {
             let p = draw(context, s, Kind::Symmetric, Family::Iid, index);
             let tasks = p.tasks()?;
             let test = p.truth.task(s.tasks);
@@ -142,7 +142,7 @@ impl Claim for Narrow {
                     &Lbfgs { memory: 10 },
                     &seen,
                     x,
-                    &MaxIterations(1000),
+                    &MaxIterations(300),
                     &mut Silent,
                 )?;
                 if end.value < best.0 {

@@ -35,6 +35,14 @@ const CONFIGS: &[(&str, &str)] = embedded![
     "theory/prevalence.quick",
     "theory/standard_norm",
     "theory/standard_norm.quick",
+    "theory/finite_samples",
+    "theory/finite_samples.quick",
+    "theory/stability",
+    "theory/stability.quick",
+    "theory/wrong_rank",
+    "theory/wrong_rank.quick",
+    "theory/rates",
+    "theory/rates.quick",
 ];
 
 /// A study's name on the command line: `SUITE/STUDY[.PRESET]`, or the path of a TOML file.

@@ -3,8 +3,12 @@
 //! A trial is (sweep point, seed, method). Its random streams derive from (sizes, family, seed), so
 //! methods share their problems and starts.
 
+mod finite_samples;
 mod prevalence;
+mod rates;
+mod stability;
 mod tails;
+mod wrong_rank;
 
 use crate::config::{ConfigError, Seeds, sweep, typed};
 use crate::figures::Figure;
@@ -19,7 +23,14 @@ use std::time::Instant;
 use toml::{Table, Value};
 
 /// Every question.
-const QUESTIONS: &[&dyn Question] = &[&prevalence::Prevalence, &tails::Tails];
+const QUESTIONS: &[&dyn Question] = &[
+    &prevalence::Prevalence,
+    &tails::Tails,
+    &finite_samples::FiniteSamples,
+    &stability::Stability,
+    &wrong_rank::WrongRank,
+    &rates::Rates,
+];
 
 /// What a study of the theory has of its own.
 trait Question: Sync {
