@@ -42,8 +42,9 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn read(path: &Path) -> Result<Run, ReportError> {
-        // `peftml verify` leaves verdicts and no tables.
-        let claims_alone = !path.join("run.json").exists() && path.join("verdicts.jsonl").is_file();
+        // Verified claims are a run without trials and without a configuration.
+        let claims_alone =
+            path.join("verdicts.jsonl").is_file() && !path.join("trials.csv").exists();
         if !claims_alone && !path.join("run.json").is_file() {
             return Err(ReportError::NotARun { path: path.to_owned() });
         }
@@ -61,11 +62,8 @@ impl Run {
         };
         let run = needed("run.json", LARGEST_JSON);
         let summary = needed("summary.json", LARGEST_JSON);
-        // Verified claims are a run without trials and without a configuration.
-        let claims = path.join("verdicts.jsonl").is_file() && !path.join("trials.csv").exists();
-        let mut of_study = |name, limit| if claims { None } else { needed(name, limit) };
-        let config = of_study("config.toml", LARGEST_JSON);
-        let trials = of_study("trials.csv", LARGEST_TABLE);
+        let config = needed("config.toml", LARGEST_JSON);
+        let trials = needed("trials.csv", LARGEST_TABLE);
         let mut read = Run {
             path: path.to_owned(),
             run: object("run.json", run, &mut notes),
