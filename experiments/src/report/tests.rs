@@ -240,7 +240,7 @@ fn a_folder_of_verdicts_alone_is_shown_without_complaint() {
     std::fs::write(folder.join("verdicts.jsonl"), line.to_string()).unwrap();
     let page = page(&folder);
     assert!(page.contains("Minimisers agree."));
-    assert!(!page.contains("is missing"));
+    assert!(!page.contains("is missing."));
 }
 
 #[test]
