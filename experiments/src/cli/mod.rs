@@ -4,6 +4,7 @@
 //! standard error. Exit status 0; 1 where the work failed (a solver's refusal); 2 for bad usage or
 //! malformed input, with one sentence.
 
+mod check;
 mod failure;
 mod fine_tune;
 mod generate;
@@ -58,6 +59,8 @@ enum Command {
     Generate(generate::Arguments),
     /// Find the base that meta-learning with adapters finds
     Solve(solve::Arguments),
+    /// Tell what a point is, prove it, or prove a stored certificate
+    Check(check::Arguments),
     /// Find the base of standard retraining and what it leaves to adapt
     Standard(standard::Arguments),
     /// Fit a low-rank adapter to one task, the base frozen
@@ -89,6 +92,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Solve(arguments) => solve::run(&arguments, &cli.common),
         Command::FineTune(arguments) => fine_tune::run(&arguments, &cli.common),
         Command::Solvers(arguments) => solvers::run(&arguments, &cli.common),
+        Command::Check(arguments) => check::run(&arguments, &cli.common),
         Command::Standard(arguments) => standard::run(&arguments, &cli.common),
         Command::Run(arguments) => self::run::run(&arguments, &cli.common),
         Command::Shard(arguments) => shard::run(&arguments, &cli.common),

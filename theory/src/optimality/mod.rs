@@ -126,8 +126,8 @@ impl Reference {
     pub fn name(self) -> &'static str {
         match self {
             Reference::Zero => "zero",
-            Reference::ClosedForm => "closed_form",
-            Reference::GlobalSolver => "global_solver",
+            Reference::ClosedForm => "closed form",
+            Reference::GlobalSolver => "global solver",
         }
     }
 }
