@@ -1,3 +1,4 @@
 //! Problems with a known ground truth.
 
 pub mod linear;
+pub mod shallow;
