@@ -43,6 +43,22 @@ const CONFIGS: &[(&str, &str)] = embedded![
     "theory/wrong_rank.quick",
     "theory/rates",
     "theory/rates.quick",
+    "shallow/sweep_d",
+    "shallow/sweep_t",
+    "shallow/sweep_n",
+    "shallow/sweep_samples",
+    "shallow/sweep_k",
+    "shallow/sweep_d.authors",
+    "shallow/sweep_t.authors",
+    "shallow/sweep_n.authors",
+    "shallow/sweep_samples.authors",
+    "shallow/sweep_k.authors",
+    "shallow/sweep_d.quick",
+    "shallow/sweep_t.quick",
+    "shallow/sweep_n.quick",
+    "shallow/sweep_samples.quick",
+    "shallow/sweep_k.quick",
+    "shallow/optimisers",
 ];
 
 /// A study's name on the command line: `SUITE/STUDY[.PRESET]`, or the path of a TOML file.

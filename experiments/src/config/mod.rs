@@ -10,6 +10,7 @@
 
 mod catalogue;
 mod edit;
+pub mod resolved;
 mod seeds;
 pub mod sweep;
 

@@ -1,0 +1,218 @@
+//! Configuration of the shallow studies.
+//!
+//! | leaf | paper | meaning |
+//! |---|---|---|
+//! | `seeds` | `"0..40"` | every seed has a ground truth of its own |
+//! | `dimension`, `rank`, `tasks` | 10, 1, 3 | d (inputs and hidden units), k, T |
+//! | `samples_per_task`, `test_samples` | 1000, 100 | N, n |
+//! | `fresh_samples` | 10000 | inputs on which `test_mse` is measured |
+//! | `noise_std` | 0.1 | standard deviation of the labels' noise |
+//! | `kind` | `"symmetric"` | true offsets `U U^T`, or `"asymmetric"`: `U V^T` |
+//! | `biases` | false | whether the trained layers have biases; the truth has none |
+//! | `retraining.methods` | `standard/adamw`, `lora-ml/adamw` | see [`super::methods`] |
+//! | `retraining.adapters` | `"asymmetric"` | kind of the adapters that are trained |
+//! | `retraining.epochs` | 40000 | budget in gradients, over all starts together |
+//! | `retraining.starts`, `fine_tuning.starts` | 1 | the start of least training loss is kept |
+//! | `fine_tuning.methods` | `adamw` | |
+//! | `fine_tuning.steps` | 15000 | budget in gradients, over all starts together |
+//! | `*.step_size`, `*.weight_decay` | 1e-3, 0.01 | of AdamW |
+
+use super::methods::{FineTuningMethod, RetrainingMethod};
+use crate::config::resolved::PointConfig;
+use crate::config::{ConfigError, Seeds, typed};
+use peftml_data::synthetic::shallow::ShallowSpec;
+use peftml_theory::linear::Kind;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+/// How many numbers one matrix of samples may hold: 2 GiB of them.
+const MOST_NUMBERS: usize = 1 << 28;
+
+/// One shallow study; see the module's header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShallowConfig {
+    /// `shallow`.
+    pub suite: String,
+    /// Name of the study.
+    pub study: String,
+    /// Name of the preset.
+    pub preset: String,
+    /// Title.
+    pub title: String,
+    /// The question that the study answers.
+    pub question: String,
+    /// Seeds; see [`Seeds`].
+    pub seeds: String,
+    /// Dimension d.
+    pub dimension: usize,
+    /// Rank k of the offsets.
+    pub rank: usize,
+    /// Retraining tasks T.
+    pub tasks: usize,
+    /// Samples N of each retraining task.
+    pub samples_per_task: usize,
+    /// Samples n of the test task.
+    pub test_samples: usize,
+    /// Fresh inputs to test on.
+    pub fresh_samples: usize,
+    /// Standard deviation of the noise.
+    pub noise_std: f64,
+    /// Symmetric or asymmetric offsets.
+    pub kind: KindName,
+    /// Whether trained layers have biases.
+    pub biases: bool,
+    /// First stage.
+    pub retraining: Retraining,
+    /// Second stage.
+    pub fine_tuning: FineTuning,
+    /// Leaf paths and lists.
+    #[serde(default)]
+    pub sweep: Table,
+}
+
+/// [`Kind`] in a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum KindName {
+    /// `U U^T`.
+    Symmetric,
+    /// `U V^T`.
+    Asymmetric,
+}
+
+impl From<KindName> for Kind {
+    fn from(name: KindName) -> Kind {
+        match name {
+            KindName::Symmetric => Kind::Symmetric,
+            KindName::Asymmetric => Kind::Asymmetric,
+        }
+    }
+}
+
+/// First stage: from tasks to a base.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retraining {
+    /// Names `retraining/optimiser`.
+    pub methods: Vec<String>,
+    /// Kind of the adapters.
+    pub adapters: KindName,
+    /// Budget in gradients, over all starts together.
+    pub epochs: usize,
+    /// Starts.
+    pub starts: usize,
+    /// AdamW's step size.
+    pub step_size: f64,
+    /// AdamW's decay.
+    pub weight_decay: f64,
+}
+
+/// Second stage: from a base to a fine-tuned model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FineTuning {
+    /// Names of optimisers.
+    pub methods: Vec<String>,
+    /// Budget in gradients, over all starts together.
+    pub steps: usize,
+    /// Starts.
+    pub starts: usize,
+    /// AdamW's step size.
+    pub step_size: f64,
+    /// AdamW's decay.
+    pub weight_decay: f64,
+}
+
+impl PointConfig for ShallowConfig {
+    const NAME: &'static str = "of a shallow study";
+
+    fn read(table: &Table) -> Result<Self, ConfigError> {
+        let config: Self = typed(Self::NAME, table)?;
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl ShallowConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.suite != "shallow" {
+            return Err(ConfigError::value("suite", &self.suite, "this study is of suite shallow"));
+        }
+        for (key, name) in [("study", &self.study), ("preset", &self.preset)] {
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+                let expected = "letters, digits, dots, dashes and underscores: it names a folder";
+                return Err(ConfigError::value(key, format!("\"{name}\""), expected));
+            }
+        }
+        Seeds::parse(&self.seeds)?;
+        self.spec().check().map_err(|error| {
+            ConfigError::value("the problem", format!("{:?}", self.spec()), error.to_string())
+        })?;
+        for (key, count) in [
+            ("samples_per_task", self.samples_per_task),
+            ("test_samples", self.test_samples),
+            ("fresh_samples", self.fresh_samples),
+        ] {
+            if count.checked_mul(self.dimension).is_none_or(|numbers| numbers > MOST_NUMBERS) {
+                let expected = "dimension times samples must be at most 2^28";
+                return Err(ConfigError::value(key, count, expected));
+            }
+        }
+        let Self { retraining, fine_tuning, .. } = self;
+        for (key, value) in [
+            ("retraining.step_size", retraining.step_size),
+            ("fine_tuning.step_size", fine_tuning.step_size),
+        ] {
+            if !value.is_finite() || value <= 0.0 {
+                return Err(ConfigError::value(key, value, "a positive finite number is needed"));
+            }
+        }
+        for (key, value) in [
+            ("retraining.weight_decay", retraining.weight_decay),
+            ("fine_tuning.weight_decay", fine_tuning.weight_decay),
+        ] {
+            if !value.is_finite() || value < 0.0 {
+                return Err(ConfigError::value(key, value, "a finite number from 0 is needed"));
+            }
+        }
+        for (key, starts, iterations) in [
+            ("retraining.starts", retraining.starts, retraining.epochs),
+            ("fine_tuning.starts", fine_tuning.starts, fine_tuning.steps),
+        ] {
+            if starts == 0 || starts > iterations {
+                let expected = "at least 1, and at least one iteration for each is needed";
+                return Err(ConfigError::value(key, starts, expected));
+            }
+        }
+        RetrainingMethod::find_all(&retraining.methods)?;
+        FineTuningMethod::find_all(&fine_tuning.methods)?;
+        Ok(())
+    }
+
+    /// The problem's sizes and laws.
+    pub fn spec(&self) -> ShallowSpec {
+        ShallowSpec {
+            dimension: self.dimension,
+            rank: self.rank,
+            tasks: self.tasks,
+            samples_per_task: self.samples_per_task,
+            test_samples: self.test_samples,
+            fresh_samples: self.fresh_samples,
+            noise_std: self.noise_std,
+            kind: self.kind.into(),
+            biases: self.biases,
+        }
+    }
+
+    /// Ranks of fine-tuning: k, and for T = 2 also 3k (theory.md C3); at most d.
+    pub fn adapter_ranks(&self) -> Vec<usize> {
+        let mut ranks = vec![self.rank];
+        if self.tasks == 2 {
+            ranks.push((3 * self.rank).min(self.dimension));
+        }
+        ranks.dedup();
+        ranks
+    }
+}

@@ -1,0 +1,107 @@
+//! Trials read back from a merged table: values by sweep point, fine-tuning and retraining method, and
+//! pairs of them by seed.
+
+use super::methods::RetrainingMethod;
+use crate::runs::csv::Table;
+use crate::swept::Swept;
+
+/// Trials of one sweep point, fine-tuning method and rank, and retraining method.
+pub struct Cell {
+    /// Swept values in words; empty where nothing is swept.
+    pub title: String,
+    /// Position on the swept axis.
+    pub x: f64,
+    /// Fine-tuning method and adapter rank, in words where the study has several.
+    pub tuning: String,
+    /// Retraining method.
+    pub method: RetrainingMethod,
+    /// Seed and value.
+    pub values: Vec<(String, f64)>,
+}
+
+impl Cell {
+    /// Values alone.
+    pub fn numbers(&self) -> Vec<f64> {
+        self.values.iter().map(|(_, value)| *value).collect()
+    }
+
+    /// Values of `self` and `other` at seeds that both have.
+    pub fn pairs(&self, other: &Cell) -> Vec<(f64, f64)> {
+        self.values
+            .iter()
+            .filter_map(|(seed, value)| {
+                let (_, partner) = other.values.iter().find(|(known, _)| known == seed)?;
+                Some((*value, *partner))
+            })
+            .collect()
+    }
+}
+
+/// All cells with values of `column`, in order of appearance.
+pub fn cells(table: &Table<'_>, swept: &Swept<'_>, column: &str) -> Vec<Cell> {
+    let several = several_tunings(table);
+    let (value, seed) = (table.column(column), table.column("seed"));
+    let mut cells: Vec<Cell> = Vec::new();
+    for row in 0..table.len() {
+        let Some(method) = method_of(table, row) else { continue };
+        let (Some(number), Some(x)) = (table.number(row, value), swept.x(table, row)) else {
+            continue;
+        };
+        let title = swept.title(table, row);
+        let tuning = if several { tuning_of(table, row) } else { String::new() };
+        let found = cells.iter().position(|cell| {
+            cell.title == title && cell.tuning == tuning && cell.method.name() == method.name()
+        });
+        let at = found.unwrap_or_else(|| {
+            cells.push(Cell { title, x, tuning, method, values: Vec::new() });
+            cells.len() - 1
+        });
+        cells[at].values.push((table.text(row, seed).to_owned(), number));
+    }
+    cells
+}
+
+/// Meta-learning beside standard retraining: each cell with adapters with the one without at the same
+/// point, fine-tuning and optimiser.
+pub fn comparisons(cells: &[Cell]) -> Vec<(&Cell, &Cell)> {
+    let baseline = |cell: &&Cell| {
+        cells.iter().find(|other| {
+            !other.method.model.adapters
+                && other.method.optimiser.name == cell.method.optimiser.name
+                && other.title == cell.title
+                && other.tuning == cell.tuning
+        })
+    };
+    let adapted = cells.iter().filter(|cell| cell.method.model.adapters);
+    adapted.filter_map(|cell| Some((cell, baseline(&cell)?))).collect()
+}
+
+/// A row's retraining method.
+pub fn method_of(table: &Table<'_>, row: usize) -> Option<RetrainingMethod> {
+    let cell = |name: &str| table.text(row, table.column(name));
+    let name = format!("{}/{}", cell("retraining"), cell("solver"));
+    RetrainingMethod::find_all(&[name]).ok()?.pop()
+}
+
+/// A row's fine-tuning in words: `rank 3`, `rank 1, l-bfgs`.
+pub fn tuning_of(table: &Table<'_>, row: usize) -> String {
+    let cell = |name: &str| table.text(row, table.column(name));
+    match cell("fine_tuning") {
+        "adamw" => format!("rank {}", cell("adapter_rank")),
+        other => format!("rank {}, {other}", cell("adapter_rank")),
+    }
+}
+
+/// Whether some retraining of one point and seed is fine-tuned in more than one way.
+pub fn several_tunings(table: &Table<'_>) -> bool {
+    let key = |row: usize| {
+        ["dimension", "rank", "tasks", "samples_per_task", "test_samples", "seed", "retraining"]
+            .iter()
+            .chain(&["solver"])
+            .map(|name| table.text(row, table.column(name)))
+            .collect::<Vec<_>>()
+    };
+    // Rows of one trial are neighbours.
+    (1..table.len())
+        .any(|row| key(row) == key(row - 1) && tuning_of(table, row) != tuning_of(table, row - 1))
+}
