@@ -12,5 +12,5 @@ pub mod shallow;
 pub mod slurm;
 pub mod statistics;
 pub mod suites;
-pub mod theory;
 pub mod swept;
+pub mod theory;

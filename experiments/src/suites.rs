@@ -3,6 +3,7 @@
 use crate::config::ConfigError;
 use crate::linear::LinearStudy;
 use crate::runs::Study;
+use crate::shallow::ShallowStudy;
 use crate::theory::TheoryStudy;
 use toml::{Table, Value};
 
@@ -14,6 +15,7 @@ struct Suite {
 
 const SUITES: &[Suite] = &[
     Suite { name: "linear", open: |table| Ok(Box::new(LinearStudy::new(table)?)) },
+    Suite { name: "shallow", open: |table| Ok(Box::new(ShallowStudy::new(table)?)) },
     Suite { name: "theory", open: |table| Ok(Box::new(TheoryStudy::new(table)?)) },
 ];
 

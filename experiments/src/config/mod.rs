@@ -10,12 +10,14 @@
 
 mod catalogue;
 mod edit;
+mod kind;
 pub mod resolved;
 mod seeds;
 pub mod sweep;
 
 pub use catalogue::{StudyName, load, names};
 pub use edit::{leaves, set};
+pub use kind::KindName;
 pub use seeds::Seeds;
 
 use serde::de::DeserializeOwned;

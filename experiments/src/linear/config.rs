@@ -18,9 +18,9 @@
 //! | `quirks.*` | off | what the reference does beside its description |
 
 use super::methods::{FineTuningMethod, RetrainingMethod};
-use crate::config::{ConfigError, Seeds, sweep, typed};
+use crate::config::resolved::PointConfig;
+use crate::config::{ConfigError, KindName, Seeds, typed};
 use peftml_data::synthetic::linear::{Family, LinearSpec};
-use peftml_theory::linear::Kind;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -82,16 +82,6 @@ pub enum GroundTruthMode {
     PerSweep,
 }
 
-/// [`Kind`] in a configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KindName {
-    /// `U U^T`.
-    Symmetric,
-    /// `U V^T`.
-    Asymmetric,
-}
-
 /// [`Family`] in a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -150,17 +140,17 @@ pub struct Quirks {
     pub unpaired_fine_tuning_starts: bool,
 }
 
-impl LinearConfig {
-    /// Reads and checks one point's configuration, or a whole study's.
-    ///
-    /// # Errors
-    /// [`ConfigError`] that names the leaf, its value and what would be right.
-    pub fn read(table: &Table) -> Result<Self, ConfigError> {
-        let config: Self = typed("of a linear study", table)?;
+impl PointConfig for LinearConfig {
+    const NAME: &'static str = "of a linear study";
+
+    fn read(table: &Table) -> Result<Self, ConfigError> {
+        let config: Self = typed(Self::NAME, table)?;
         config.check()?;
         Ok(config)
     }
+}
 
+impl LinearConfig {
     fn check(&self) -> Result<(), ConfigError> {
         if self.suite != "linear" {
             return Err(ConfigError::value("suite", &self.suite, "this study is of suite linear"));
@@ -218,10 +208,7 @@ impl LinearConfig {
             samples_per_task: self.samples_per_task,
             test_samples: self.test_samples,
             noise_std: self.noise_std,
-            kind: match self.kind {
-                KindName::Symmetric => Kind::Symmetric,
-                KindName::Asymmetric => Kind::Asymmetric,
-            },
+            kind: self.kind.into(),
             family: match self.family {
                 FamilyName::Iid => Family::Iid,
                 FamilyName::Correlated => Family::Correlated,
@@ -238,43 +225,13 @@ impl LinearConfig {
     }
 }
 
-/// A study's configuration with its sweep resolved.
-#[derive(Clone, Debug)]
-pub struct Resolved {
-    /// The whole configuration.
-    pub config: LinearConfig,
-    /// The same as a table, complete and normalised.
-    pub table: Table,
-    /// Paths of the swept leaves.
-    pub swept: Vec<String>,
-    /// Swept values and configuration of every point.
-    pub points: Vec<(Vec<(String, toml::Value)>, LinearConfig)>,
-}
-
-impl Resolved {
-    /// Reads a study's table.
-    ///
-    /// # Errors
-    /// [`ConfigError`]; for a sweep that makes a point impossible, with that point's values.
-    pub fn read(table: &Table) -> Result<Self, ConfigError> {
-        let config = LinearConfig::read(table)?;
-        let table = Table::try_from(&config).map_err(|error| ConfigError::Malformed {
-            name: "of a linear study".to_owned(),
-            reason: error.to_string(),
-        })?;
-        let swept = sweep::lists(&table)?.into_iter().map(|(path, _)| path).collect();
-        let mut points = Vec::new();
-        for point in sweep::points(&table)? {
-            points.push((point.values, LinearConfig::read(&point.table)?));
-        }
-        Ok(Self { config, table, swept, points })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::resolved;
     use crate::config::{StudyName, load, set};
+
+    type Resolved = resolved::Resolved<LinearConfig>;
 
     fn table(name: &str) -> Table {
         load(&StudyName(format!("linear/{name}"))).unwrap()

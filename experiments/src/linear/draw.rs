@@ -9,62 +9,10 @@
 use super::LinearStudy;
 use super::methods::{FINE_TUNING, FineTuningMethod, RETRAINING, RetrainingMethod};
 use super::stats::{Band, Profiles, profiles};
-use crate::figures::{Axis, Figure, Scale, Series, Style};
+use crate::figures::{Axis, Figure, Series, Style};
 use crate::runs::Tables;
 use crate::runs::csv::Table;
-
-/// The swept quantity and how it is shown.
-struct Swept<'s> {
-    paths: &'s [String],
-}
-
-impl Swept<'_> {
-    /// What runs along the horizontal axis: the first swept leaf, or n where nothing is swept.
-    fn path(&self) -> &str {
-        self.paths.first().map_or("test_samples", String::as_str)
-    }
-
-    /// A row's position on that axis.
-    fn x(&self, table: &Table<'_>, row: usize) -> Option<f64> {
-        table.number(row, table.column(self.path()))
-    }
-
-    /// The values of the other swept leaves, for labels: empty, or `", rank 2"`.
-    fn others(&self, table: &Table<'_>, row: usize) -> String {
-        let rest = self.paths.iter().skip(1);
-        rest.map(|path| format!(", {} {}", words(path), table.text(row, table.column(path))))
-            .collect()
-    }
-
-    /// All swept values of a row: `test_samples_100`.
-    fn point(&self, table: &Table<'_>, row: usize) -> String {
-        let text = |path: &String| format!("{path}_{}", table.text(row, table.column(path)));
-        let parts: Vec<String> = self.paths.iter().map(text).collect();
-        let clean = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        parts.join("_").chars().map(clean).collect()
-    }
-
-    /// All swept values of a row in words: `test samples 100`.
-    fn title(&self, table: &Table<'_>, row: usize) -> String {
-        let text =
-            |path: &String| format!("{} {}", words(path), table.text(row, table.column(path)));
-        self.paths.iter().map(text).collect::<Vec<_>>().join(", ")
-    }
-
-    /// Logarithmic where the values spread over more than a factor of eight.
-    fn axis(&self, table: &Table<'_>) -> Axis {
-        let values = (0..table.len()).filter_map(|row| self.x(table, row));
-        let (low, high) =
-            values.fold((f64::INFINITY, 0.0_f64), |(low, high), x| (low.min(x), high.max(x)));
-        let scale = if low > 0.0 && high > 8.0 * low { Scale::Log } else { Scale::Linear };
-        Axis { label: words(self.path()), scale }
-    }
-}
-
-/// A leaf's path as words.
-fn words(path: &str) -> String {
-    path.replace(['_', '.'], " ")
-}
+use crate::swept::{Swept, words};
 
 /// The method of a row, with its position in the registry: the colour.
 fn retraining_of(table: &Table<'_>, row: usize) -> Option<(usize, &'static RetrainingMethod)> {
@@ -89,7 +37,7 @@ fn colour(label: &str) -> usize {
 
 /// All figures.
 pub(super) fn figures(study: &LinearStudy, tables: &Tables<'_>) -> Vec<Figure> {
-    let swept = Swept { paths: &study.resolved.swept };
+    let swept = Swept { paths: &study.resolved.swept, default: "test_samples" };
     let shown = study.resolved.config.fine_tuning.shown_steps as f64;
     let mut figures = curves(study, &swept, tables, shown);
     figures.push(final_excess_risk(study, &swept, &tables.trials));

@@ -7,7 +7,6 @@
 mod answer;
 pub mod config;
 mod draw;
-mod grid;
 pub mod methods;
 mod scene;
 mod stats;
@@ -15,11 +14,12 @@ mod trial;
 
 pub use scene::{Losses, Scene};
 
+use crate::config::resolved::{Resolved, plain};
 use crate::config::{ConfigError, Seeds, sweep};
 use crate::figures::Figure;
 use crate::runs::csv::Line;
 use crate::runs::{About, Group, Headers, Outcome, Study, Summary, Tables, Trial};
-use config::{GroundTruthMode, LinearConfig, Resolved};
+use config::{GroundTruthMode, LinearConfig};
 use methods::{FineTuningMethod, RetrainingMethod};
 use peftml_data::synthetic::linear::{LinearSpec, cut};
 use peftml_linalg::Seed;
@@ -40,7 +40,7 @@ const MEASURES: [&str; 3] = ["reference_loss", "excess_risk", "base_error_square
 /// A linear study.
 pub struct LinearStudy {
     about: About,
-    resolved: Resolved,
+    resolved: Resolved<LinearConfig>,
     seeds: Seeds,
     retraining: Vec<&'static RetrainingMethod>,
     fine_tuning: Vec<&'static FineTuningMethod>,
@@ -56,7 +56,7 @@ impl LinearStudy {
     /// # Errors
     /// [`ConfigError`].
     pub fn new(table: &Table) -> Result<Self, ConfigError> {
-        let resolved = Resolved::read(table)?;
+        let resolved = Resolved::<LinearConfig>::read(table)?;
         let config = &resolved.config;
         let extra: Vec<String> =
             resolved.swept.iter().filter(|path| !SIZES.contains(&path.as_str())).cloned().collect();
@@ -159,14 +159,6 @@ fn largest(specs: impl Iterator<Item = LinearSpec>) -> LinearSpec {
         ..a
     });
     joined.expect("a sweep has at least one point")
-}
-
-/// A swept value as a cell.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    }
 }
 
 impl Study for LinearStudy {

@@ -2,6 +2,7 @@
 //! figures stand in the relation that theory says.
 
 use super::*;
+use crate::config::resolved::PointConfig;
 use crate::config::{StudyName, load, names, set};
 use crate::runs::csv::Table as Csv;
 use crate::runs::{Mixtures, Options, PartName, RunFolder, Shard, Silent, execute, merge};

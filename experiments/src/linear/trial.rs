@@ -1,9 +1,9 @@
 //! One trial: a base by one retraining method, fine-tuned by every fine-tuning method.
 
 use super::config::LinearConfig;
-use super::grid::log_grid;
 use super::methods::{BaseTheory, FineTuningMethod, RetrainingMethod, Risk, Start};
 use super::scene::{Losses, Scene};
+use crate::grid::log_grid;
 use crate::runs::Outcome;
 use crate::runs::csv::Line;
 use faer::Mat;

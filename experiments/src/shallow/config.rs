@@ -19,9 +19,8 @@
 
 use super::methods::{FineTuningMethod, RetrainingMethod};
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, Seeds, typed};
+use crate::config::{ConfigError, KindName, Seeds, typed};
 use peftml_data::synthetic::shallow::ShallowSpec;
-use peftml_theory::linear::Kind;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
@@ -69,25 +68,6 @@ pub struct ShallowConfig {
     /// Leaf paths and lists.
     #[serde(default)]
     pub sweep: Table,
-}
-
-/// [`Kind`] in a configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KindName {
-    /// `U U^T`.
-    Symmetric,
-    /// `U V^T`.
-    Asymmetric,
-}
-
-impl From<KindName> for Kind {
-    fn from(name: KindName) -> Kind {
-        match name {
-            KindName::Symmetric => Kind::Symmetric,
-            KindName::Asymmetric => Kind::Asymmetric,
-        }
-    }
 }
 
 /// First stage: from tasks to a base.
