@@ -70,7 +70,8 @@ pub const OPTIMISERS: &[Optimiser] = &[
     Optimiser {
         name: "trust-region",
         label: ", trust region",
-        gradients: 60.0,
+        // About 100 Hessian products of three gradients each at d = 10, T = 3.
+        gradients: 300.0,
         solver: |_| Box::new(TrustRegion::default()),
         stops: true,
     },
