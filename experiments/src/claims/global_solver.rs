@@ -123,7 +123,7 @@ impl Claim for Conditions {
             for d in 2 * k..=3 * k + 2 {
                 for tasks in 3..=context.count(4, 6) {
                     let u: Vec<_> =
-                        (0..tasks).map(|_| whole_matrix(d, k, 5, &mut stream)).collect();
+                        (0..tasks).map(|_| whole_matrix(d, k, 1_000_000, &mut stream)).collect();
                     let unique = intersection(&u) == k;
                     problems += 1;
                     wrong += usize::from(unique != within_conditions(d, k, tasks));

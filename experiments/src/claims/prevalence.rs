@@ -26,6 +26,7 @@ pub const CLAIMS: &[&dyn Claim] = &[
         range: (0.003, 0.023),
         runs: (1200, 10_000),
         excluded: (0.3, 1.0),
+        refuted: false,
     },
     &Cells {
         id: "C8.tight",
@@ -34,6 +35,7 @@ pub const CLAIMS: &[&dyn Claim] = &[
         range: (0.05, 0.15),
         runs: (300, 3000),
         excluded: (0.5, 1.0),
+        refuted: false,
     },
     &Cells {
         id: "C8.large",
@@ -46,10 +48,11 @@ pub const CLAIMS: &[&dyn Claim] = &[
         range: (0.0, 0.01),
         runs: (100, 300),
         excluded: (0.5, 1.0),
+        refuted: false,
     },
     &Cells {
         id: "C8.families",
-        statement: "correlated and badly scaled tasks raise it to 3 %",
+        statement: "at d=4, k=1, T=3 correlated and badly scaled tasks raise it to 3 %",
         cells: &[
             (sizes(4, 1, 3), Family::Correlated, 1.0),
             (sizes(4, 1, 3), Family::BadlyScaled, 1.0),
@@ -57,6 +60,25 @@ pub const CLAIMS: &[&dyn Claim] = &[
         range: (0.003, 0.06),
         runs: (600, 5000),
         excluded: (0.3, 1.0),
+        refuted: false,
+    },
+    &Cells {
+        id: "C8.families-everywhere",
+        statement: "correlated and badly scaled tasks raise it to 3 %, in every cell",
+        cells: &[(sizes(6, 2, 3), Family::BadlyScaled, 1.0)],
+        range: (0.0, 0.03),
+        runs: (2000, 2000),
+        excluded: (0.5, 1.0),
+        refuted: true,
+    },
+    &Cells {
+        id: "C8.families-worst",
+        statement: "badly scaled tasks raise it further where 3k is close to d: 5 to 15 % at d=6, k=2, T=3 (corrects C8.families-everywhere)",
+        cells: &[(sizes(6, 2, 3), Family::BadlyScaled, 1.0)],
+        range: (0.05, 0.15),
+        runs: (300, 3000),
+        excluded: (0.5, 1.0),
+        refuted: false,
     },
     &Integer,
 ];
@@ -121,6 +143,8 @@ struct Cells {
     runs: (usize, usize),
     /// A range that the data must exclude: the control.
     excluded: (f64, f64),
+    /// Known to be false: the runs are those of the stored counterexample, whatever the seed.
+    refuted: bool,
 }
 
 /// The checks that the interval of a proportion meets a range.
@@ -153,8 +177,17 @@ impl Claim for Cells {
     fn refutation(&self) -> &'static str {
         "an interval that misses the range"
     }
+    fn is_refuted(&self) -> bool {
+        self.refuted
+    }
     fn verify(&self, context: &Context) -> Result<Evidence, ClaimError> {
         let mut evidence = Evidence::new(EvidenceKind::Statistical);
+        let mut context = context.clone();
+        if self.refuted {
+            context.root = 0;
+            context.seed = Seed::root(0).child("counterexample").child(self.id);
+        }
+        let context = &context;
         for (s, family, scale) in self.cells {
             let runs = context.count(self.runs.0, self.runs.1);
             let mut counts = [0; 5];

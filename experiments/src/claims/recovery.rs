@@ -28,7 +28,8 @@ pub const CLAIMS: &[&dyn Claim] = &[
 
 /// d = 3k is enough, and T = 5 has k(T+1) > d: weaker than full genericity.
 const GRID: &[Sizes] = &[sizes(3, 1, 3), sizes(6, 2, 5), sizes(9, 3, 3), sizes(8, 2, 4)];
-const REACH: i64 = 5;
+/// So large that a draw is not generic (a polynomial in the entries vanishes) about once in a million.
+const REACH: i64 = 1_000_000;
 const TRIPLE: &str = "some three tasks have 3k independent columns (3k <= d), T >= 3";
 
 struct Recovery {

@@ -8,11 +8,11 @@
 /// Probability that a run of the suite raises a false alarm.
 pub const SUITE_ERROR: f64 = 1e-6;
 /// Most statistical comparisons in the suite; a test counts them.
-pub const TESTS: usize = 40;
+pub const TESTS: usize = 60;
 /// Each comparison's share, both sides together.
 pub const SHARE: f64 = SUITE_ERROR / TESTS as f64;
-/// Two-sided normal quantile of [`SHARE`]: `P(|Z| > 5.58) = 2.4e-8 < 2.5e-8`.
-pub const QUANTILE: f64 = 5.58;
+/// Two-sided normal quantile of [`SHARE`]: `P(|Z| > 5.65) = 1.6e-8 < 1.66e-8`.
+pub const QUANTILE: f64 = 5.65;
 
 /// Mean and error of independent draws.
 #[derive(Clone, Copy, Debug, PartialEq)]

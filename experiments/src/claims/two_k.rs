@@ -18,7 +18,8 @@ use serde_json::json;
 pub const CLAIMS: &[&dyn Claim] = &[&Bound, &Attained, &Balanced];
 
 const GRID: &[Sizes] = &[sizes(6, 1, 2), sizes(10, 2, 2), sizes(10, 3, 2)];
-const REACH: i64 = 5;
+/// So large that a draw is not generic about once in a million.
+const REACH: i64 = 1_000_000;
 
 fn gram(u: &RationalMatrix) -> RationalMatrix {
     u * u.transpose()

@@ -355,7 +355,8 @@ impl Claim for SolutionSet {
         let (mut wrong, mut three, mut least_growth) = (0.0_f64, 0.0_f64, f64::INFINITY);
         for (d, k) in [(4, 1), (6, 2), (7, 3)] {
             for _ in 0..context.count(1, 5) {
-                let u: Vec<_> = (0..3).map(|_| whole_matrix(d, k, 5, &mut stream)).collect();
+                let u: Vec<_> =
+                    (0..3).map(|_| whole_matrix(d, k, 1_000_000, &mut stream)).collect();
                 let gauge = k * (k - 1);
                 let expected = k * k + gauge - context.faults.choose(Fault::GaugeDimension, 0, 1);
                 wrong = wrong.max(nullity(&u[..2]).abs_diff(expected) as f64);
