@@ -13,6 +13,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// What the cluster is asked for.
 #[derive(clap::Args, Debug)]
 #[command(next_help_heading = "Slurm")]
+#[group(id = "slurm")]
 pub struct Arguments {
     /// Partition
     #[arg(long, value_name = "NAME")]
