@@ -15,7 +15,7 @@ pub struct Arguments {
     /// Run folder
     #[arg(value_name = "DIR")]
     folder: PathBuf,
-    /// Look again every two seconds until nothing is missing
+    /// Look again every two seconds until nothing is missing but what failed
     #[arg(long)]
     watch: bool,
 }
@@ -30,7 +30,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
         } else {
             show(&found, threads(common))?;
         }
-        if !arguments.watch || found.missing == 0 {
+        if !arguments.watch || found.missing == found.failed.len() {
             return Ok(());
         }
         std::thread::sleep(INTERVAL);

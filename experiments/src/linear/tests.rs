@@ -157,6 +157,26 @@ fn the_hash_leaves_out_what_no_trial_depends_on_and_nothing_else() {
 }
 
 #[test]
+fn swept_values_added_later_are_all_that_is_computed() {
+    let home = tempfile::tempdir().unwrap();
+    let small = table("linear/sweep_n", &[&SMALL[..4], &["sweep.test_samples=[80]"]].concat());
+    let first = run(&small, home.path(), 2, 1);
+    let parts = std::fs::read_dir(first.parts()).unwrap().count();
+    let all = table("linear/sweep_n", &SMALL);
+    let folder = run(&all, home.path(), 2, 1);
+    assert_eq!(folder, first, "one run folder");
+    let mut lines = 0;
+    for entry in std::fs::read_dir(folder.parts()).unwrap() {
+        lines += std::fs::read_to_string(entry.unwrap().path()).unwrap().lines().count();
+    }
+    let study = LinearStudy::new(&all).unwrap();
+    assert_eq!(lines, study.trials().len(), "no trial is computed twice");
+    assert_eq!(parts, 1);
+    let fresh = tempfile::tempdir().unwrap();
+    assert!(results(&run(&all, fresh.path(), 2, 1)) == results(&folder));
+}
+
+#[test]
 fn a_sweep_has_one_truth_per_sweep_and_others_per_seed() {
     let base_errors = |mode: &str| {
         let edits = [&format!("ground_truth={mode}")[..], "seeds=0..2"];

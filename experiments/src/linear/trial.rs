@@ -66,7 +66,7 @@ impl TrialPlan<'_> {
                     let row = self.row(scene, method, &theory, None, None, &first_words(&error));
                     outcome.trials.push(row);
                 }
-                outcome.refused = Some(format!("{}: {error}", self.retraining.name));
+                outcome.refused = Some(error.to_string());
             }
         }
         outcome
