@@ -131,7 +131,7 @@ impl Task {
         })
     }
 
-    /// `M S_t` for a d x m matrix's transpose side: writes `S_t m` into `out` (d x m).
+    /// Writes `S_t m` into `out`; both d x m.
     pub fn apply_second_moment(&self, mut out: faer::MatMut<'_, f64>, m: MatRef<'_, f64>) {
         match &self.second_moment {
             Some(s) => kernel::mul(out, s.as_ref(), m, 1.0),
