@@ -12,6 +12,7 @@ mod failure;
 mod faults;
 mod flags;
 mod mutants;
+mod new_method;
 mod report;
 mod reproduce;
 mod run;
@@ -39,6 +40,7 @@ const VERBS: &[&Verb] = &[
     &tidy::VERB,
     &faults::VERB,
     &mutants::VERB,
+    &new_method::VERB,
     &slurm::VERB,
     &ci::VERB,
 ];

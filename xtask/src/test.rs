@@ -13,7 +13,7 @@ pub const VERB: Verb = Verb {
     flags: &[Flag {
         name: "--all",
         value: None,
-        help: "every crate, also those outside the default members",
+        help: "every crate, also those outside the default members, and networks",
     }],
     rest: Some("cargo test"),
     run,
@@ -23,7 +23,7 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
     let mut command = workspace::cargo()?;
     command.arg("test");
     if parsed.has("--all") {
-        command.arg("--workspace");
+        command.args(["--workspace", "--features", workspace::NETWORKS]);
     }
     workspace::run(command.args(&parsed.rest))
 }

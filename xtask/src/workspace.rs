@@ -83,6 +83,9 @@ pub fn handed_on(status: ExitStatus) -> Result<(), Failure> {
     Err(Failure::Child(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
+/// The feature that pulls in networks, for commands that run over the whole workspace.
+pub const NETWORKS: &str = "peftml-experiments/networks";
+
 /// Suites that need the feature `networks`, which takes many minutes more to build.
 const NETWORK_SUITES: [&str; 2] = ["vision", "language"];
 

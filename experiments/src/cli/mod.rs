@@ -9,6 +9,7 @@ mod failure;
 mod fine_tune;
 mod generate;
 mod merge;
+mod methods;
 mod output;
 mod report;
 mod run;
@@ -67,6 +68,8 @@ enum Command {
     FineTune(fine_tune::Arguments),
     /// List the methods of `solve`
     Solvers(solvers::Arguments),
+    /// List the parameter-efficient methods, with the parameters that they train on a network
+    Methods(methods::Arguments),
     Run(run::Arguments),
     Shard(shard::Arguments),
     Merge(merge::Arguments),
@@ -92,6 +95,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Solve(arguments) => solve::run(&arguments, &cli.common),
         Command::FineTune(arguments) => fine_tune::run(&arguments, &cli.common),
         Command::Solvers(arguments) => solvers::run(&arguments, &cli.common),
+        Command::Methods(arguments) => methods::run(&arguments, &cli.common),
         Command::Check(arguments) => check::run(&arguments, &cli.common),
         Command::Standard(arguments) => standard::run(&arguments, &cli.common),
         Command::Run(arguments) => self::run::run(&arguments, &cli.common),
