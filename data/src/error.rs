@@ -1,5 +1,6 @@
 //! What can be wrong with a task source.
 
+use crate::cifar::ImageProblem;
 use peftml_theory::linear::LinearError;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,14 @@ pub enum DataError {
         /// What is wrong with the matrices.
         source: Box<LinearError>,
     },
+    /// A file or folder of images that cannot be read as what it should be.
+    #[error("{}: {problem}", path.display())]
+    Images {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Box<ImageProblem>,
+    },
     /// An output that cannot be written.
     #[error("{}: {problem}", path.display())]
     Output {
@@ -64,6 +73,10 @@ impl DataError {
         // The name comes from the file: what a terminal would interpret does not get through.
         let member = member.chars().take(80).flat_map(char::escape_default).collect();
         DataError::Member { path: path.to_owned(), member, problem: Box::new(problem) }
+    }
+
+    pub(crate) fn images(path: &Path, problem: ImageProblem) -> Self {
+        DataError::Images { path: path.to_owned(), problem: Box::new(problem) }
     }
 
     pub(crate) fn output(path: &Path, problem: OutputProblem) -> Self {

@@ -1,15 +1,20 @@
-//! Task sources for peftml: synthetic problems and NumPy files.
+//! Task sources for peftml: synthetic problems, NumPy files and images.
 //!
 //! * [`synthetic::linear`]: the linear problems of the studies, drawn from named streams.
 //! * [`synthetic::shallow`]: the shallow-network problems, likewise.
+//! * [`synthetic::images`]: images of gratings, for studies that need no data set.
+//! * [`cifar`]: CIFAR-10 from its official files.
 //! * [`linear`]: tasks, bases and adapters in NumPy archives.
 //! * [`npz`]: NumPy archives, read within bounds and written all or nothing.
 //!
 //! The crate knows neither solvers nor networks.
 
+pub mod cifar;
 mod error;
+mod images;
 pub mod linear;
 pub mod npz;
 pub mod synthetic;
 
 pub use error::{DataError, FileProblem, MemberProblem, OutputProblem, Shape};
+pub use images::Images;

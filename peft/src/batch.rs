@@ -13,14 +13,18 @@ pub enum Input {
     /// Images, batch x channels x height x width.
     Images(Tensor<4>),
     /// Token sequences.
-    Tokens {
-        /// Numbers of the tokens, batch x length.
-        ids: Tensor<2, Int>,
-        /// 1 for a token, 0 for padding, batch x length.
-        mask: Tensor<2>,
-        /// Numbers of the segments, batch x length; all 0 where nothing is said.
-        segments: Option<Tensor<2, Int>>,
-    },
+    Tokens(Box<Tokens>),
+}
+
+/// Token sequences of one length.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Numbers of the tokens, batch x length.
+    pub ids: Tensor<2, Int>,
+    /// 1 for a token, 0 for padding, batch x length.
+    pub mask: Tensor<2>,
+    /// Numbers of the segments, batch x length; all 0 where nothing is said.
+    pub segments: Option<Tensor<2, Int>>,
 }
 
 impl Input {
@@ -29,7 +33,7 @@ impl Input {
         match self {
             Input::Vectors(_) => "vectors",
             Input::Images(_) => "images",
-            Input::Tokens { .. } => "token sequences",
+            Input::Tokens(_) => "token sequences",
         }
     }
 }
@@ -144,25 +148,23 @@ fn join_inputs(a: Input, b: Input) -> Option<Input> {
         (Input::Images(a), Input::Images(b)) if a.dims()[1..] == b.dims()[1..] => {
             Some(Input::Images(Tensor::cat(vec![a, b], 0)))
         }
-        (
-            Input::Tokens { ids: a, mask: a_mask, segments: a_segments },
-            Input::Tokens { ids: b, mask: b_mask, segments: b_segments },
-        ) => {
-            let length = a.dims()[1].max(b.dims()[1]);
-            let segments = match (a_segments, b_segments) {
-                (None, None) => None,
-                (a_given, b_given) => {
-                    let a = a_given.unwrap_or_else(|| a.clone().zeros_like());
-                    let b = b_given.unwrap_or_else(|| b.clone().zeros_like());
-                    Some(Tensor::cat(vec![padded_ids(a, length), padded_ids(b, length)], 0))
-                }
-            };
-            let ids = Tensor::cat(vec![padded_ids(a, length), padded_ids(b, length)], 0);
-            let mask = Tensor::cat(vec![padded(a_mask, length), padded(b_mask, length)], 0);
-            Some(Input::Tokens { ids, mask, segments })
-        }
+        (Input::Tokens(a), Input::Tokens(b)) => Some(Input::Tokens(Box::new(join_tokens(*a, *b)))),
         _ => None,
     }
+}
+
+fn join_tokens(a: Tokens, b: Tokens) -> Tokens {
+    let length = a.ids.dims()[1].max(b.ids.dims()[1]);
+    let joined = |a, b| Tensor::cat(vec![padded_ids(a, length), padded_ids(b, length)], 0);
+    let segments = match (a.segments, b.segments) {
+        (None, None) => None,
+        (first, second) => {
+            let first = first.unwrap_or_else(|| a.ids.zeros_like());
+            Some(joined(first, second.unwrap_or_else(|| b.ids.zeros_like())))
+        }
+    };
+    let mask = Tensor::cat(vec![padded(a.mask, length), padded(b.mask, length)], 0);
+    Tokens { ids: joined(a.ids, b.ids), mask, segments }
 }
 
 fn padded(x: Tensor<2>, length: usize) -> Tensor<2> {
@@ -312,10 +314,11 @@ mod tests {
             let segments = segments.then(|| ids.ones_like());
             let mask = place.tensor(vec![1.0; n], [1, n]).unwrap();
             let target = Target::Classes(place.integers(vec![0], [1]).unwrap());
-            Batch { input: Input::Tokens { ids, mask, segments }, target }
+            Batch { input: Input::Tokens(Box::new(Tokens { ids, mask, segments })), target }
         };
         let joined = Batch::joined(vec![part(vec![5, 6, 7], false), part(vec![8], true)]).unwrap();
-        let Input::Tokens { ids, mask, segments } = joined.input else { panic!() };
+        let Input::Tokens(tokens) = joined.input else { panic!() };
+        let Tokens { ids, mask, segments } = *tokens;
         assert_eq!(ids.to_data().try_to_vec::<i64>().unwrap(), [5, 6, 7, 8, 0, 0]);
         assert_eq!(values(&mask).unwrap(), [1., 1., 1., 1., 0., 0.]);
         assert_eq!(segments.unwrap().to_data().try_to_vec::<i64>().unwrap(), [0, 0, 0, 1, 0, 0]);

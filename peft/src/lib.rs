@@ -30,7 +30,7 @@ pub mod store;
 pub mod train;
 
 pub use adapter::{Adapter, AdapterConfig, Targets};
-pub use batch::{Batch, Examples, Input, Target, Task, VectorExamples};
+pub use batch::{Batch, Examples, Input, Target, Task, Tokens, VectorExamples};
 pub use device::{Place, Precision};
 pub use error::{FileProblem, PeftError};
 pub use network::{Network, Pass};

@@ -71,11 +71,15 @@ fn adapter_gradient(g: &[f64], u: &[f64]) -> Vec<f64> {
     (0..D).map(|i| (0..D).map(|j| (g[i * D + j] + g[j * D + i]) * u[j]).sum()).collect()
 }
 
+/// Base and adapters.
+type Weights = (Vec<f64>, Vec<Vec<f64>>);
+type ByHand = fn(&[Samples], Vec<f64>, Vec<Vec<f64>>) -> Weights;
+
 struct Case {
     algorithm: Algorithm,
     steps: u64,
     /// Base (and adapters) from the training's own start, by hand.
-    by_hand: fn(&[Samples], Vec<f64>, Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>),
+    by_hand: ByHand,
 }
 
 const RATE: f64 = 0.1;
@@ -85,7 +89,7 @@ fn symmetric() -> AdapterConfig {
     AdapterConfig::new("symmetric-lora").with_settings("rank = 1\nstart_std = 0.5").unwrap()
 }
 
-fn standard_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn standard_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> Weights {
     for _ in 0..4 {
         // Tasks of one size: the union's mean is the mean of the tasks'.
         let gradients: Vec<_> = s.iter().map(|s| gradient(s, &w)).collect();
@@ -96,11 +100,7 @@ fn standard_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> (Vec<f6
     (w, u)
 }
 
-fn joint_by_hand(
-    s: &[Samples],
-    mut w: Vec<f64>,
-    mut u: Vec<Vec<f64>>,
-) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn joint_by_hand(s: &[Samples], mut w: Vec<f64>, mut u: Vec<Vec<f64>>) -> Weights {
     for _ in 0..4 {
         let slopes = s.iter().zip(&u).map(|(s, u)| gradient(s, &with_adapter(&w, u)));
         let slopes: Vec<_> = slopes.collect();
@@ -112,11 +112,7 @@ fn joint_by_hand(
     (w, u)
 }
 
-fn alternating_by_hand(
-    s: &[Samples],
-    mut w: Vec<f64>,
-    mut u: Vec<Vec<f64>>,
-) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn alternating_by_hand(s: &[Samples], mut w: Vec<f64>, mut u: Vec<Vec<f64>>) -> Weights {
     for _ in 0..2 {
         for _ in 0..3 {
             for (s, u) in s.iter().zip(&mut u) {
@@ -133,11 +129,7 @@ fn alternating_by_hand(
     (w, u)
 }
 
-fn cycle_by_hand(
-    s: &[Samples],
-    mut w: Vec<f64>,
-    mut u: Vec<Vec<f64>>,
-) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn cycle_by_hand(s: &[Samples], mut w: Vec<f64>, mut u: Vec<Vec<f64>>) -> Weights {
     for step in 0..4 {
         let t = step % s.len();
         let g = gradient(&s[t], &with_adapter(&w, &u[t]));
@@ -147,7 +139,7 @@ fn cycle_by_hand(
     (w, u)
 }
 
-fn reptile_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn reptile_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> Weights {
     for round in 0..4 {
         let mut theta = w.clone();
         for _ in 0..3 {
@@ -160,7 +152,7 @@ fn reptile_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> (Vec<f64
     (w, u)
 }
 
-fn fomaml_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> (Vec<f64>, Vec<Vec<f64>>) {
+fn fomaml_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> Weights {
     for round in 0..4 {
         let own = &s[round % s.len()];
         let mut theta = w.clone();

@@ -10,7 +10,7 @@ use crate::methods::in_range;
 use crate::ops;
 use crate::parameters::{Init, Spec};
 use crate::sites::Sites;
-use crate::{Input, Network, Pass, PeftError};
+use crate::{Input, Network, Pass, PeftError, Tokens};
 use burn::tensor::{Int, Tensor};
 
 /// Sizes of an [`Encoder`].
@@ -77,10 +77,9 @@ impl Encoder {
     fn embedded(
         &self,
         pass: &Pass<'_>,
-        ids: &Tensor<2, Int>,
-        mask: &Tensor<2>,
-        segments: Option<&Tensor<2, Int>>,
+        tokens: &Tokens,
     ) -> Result<(Tensor<3>, Tensor<2>), PeftError> {
+        let Tokens { ids, mask, segments } = tokens;
         let [batch, _] = ids.dims();
         let words = pass.parameter::<2>("bert.embeddings.word_embeddings.weight")?;
         let (x, added) = pass.tokens(looked_up(words, ids.clone()))?;
@@ -155,10 +154,10 @@ impl Network for Encoder {
     }
 
     fn forward(&self, pass: &Pass<'_>, input: &Input) -> Result<Tensor<2>, PeftError> {
-        let Input::Tokens { ids, mask, segments } = input else {
+        let Input::Tokens(tokens) = input else {
             return Err(PeftError::InputKind { expected: "token sequences", found: input.kind() });
         };
-        let (mut x, mask) = self.embedded(pass, ids, mask, segments.as_ref())?;
+        let (mut x, mask) = self.embedded(pass, tokens)?;
         for layer in 0..self.config.layers {
             x = self.attention(pass, layer, x, &mask)?;
             let path = format!("bert.encoder.layer.{layer}");

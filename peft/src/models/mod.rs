@@ -32,7 +32,7 @@ fn vectors(input: &Input) -> Result<Tensor<2>, PeftError> {
             let [batch, channels, height, width] = images.dims();
             Ok(images.clone().reshape([batch, channels * height * width]))
         }
-        Input::Tokens { .. } => {
+        Input::Tokens(_) => {
             let expected = "vectors or images";
             Err(PeftError::InputKind { expected, found: input.kind() })
         }

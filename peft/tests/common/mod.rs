@@ -5,7 +5,7 @@ use peftml_linalg::Seed;
 use peftml_peft::models::{Encoder, EncoderConfig};
 use peftml_peft::{
     Adapter, AdapterConfig, Batch, Examples, Input, Network, Parameters, Pass, PeftError, Place,
-    Precision, Target, Task, device,
+    Precision, Target, Task, Tokens, device,
 };
 
 pub fn double() -> Place {
@@ -87,11 +87,11 @@ impl Examples for Sentences {
             }
             classes.push(class);
         }
-        let input = Input::Tokens {
+        let input = Input::Tokens(Box::new(Tokens {
             ids: place.integers(ids, [n, length])?,
             mask: place.tensor(mask, [n, length])?,
             segments: None,
-        };
+        }));
         Ok(Batch { input, target: Target::Classes(place.integers(classes, [n])?) })
     }
 }
