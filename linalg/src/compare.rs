@@ -27,6 +27,19 @@ pub fn distance(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
     sum.sqrt()
 }
 
+/// `||a - a^T||_F / ||a||_F` of a square matrix; 0 where `a = 0`.
+pub fn asymmetry(a: MatRef<'_, f64>) -> f64 {
+    let mut sum = 0.0;
+    for j in 0..a.ncols() {
+        for i in 0..j {
+            let difference = a[(i, j)] - a[(j, i)];
+            sum += difference * difference;
+        }
+    }
+    let size = kernel::norm(a);
+    if size == 0.0 { 0.0 } else { (2.0 * sum).sqrt() / size }
+}
+
 /// `sum_i (x_i - y_i)^2` in four running sums.
 fn squared_distance(x: &[f64], y: &[f64]) -> f64 {
     let mut sums = [0.0; 4];
@@ -58,6 +71,15 @@ pub fn subspace_distance(p: MatRef<'_, f64>, q: MatRef<'_, f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn asymmetry_is_the_distance_from_the_transpose() {
+        let a = Mat::from_fn(5, 5, |i, j| (i * i + 2 * j) as f64);
+        let plain = relative_error(a.transpose(), a.as_ref());
+        // The same sum in another order: a few roundings.
+        assert!((asymmetry(a.as_ref()) - plain).abs() < 1e-15 * plain * 25.0 && plain > 0.1);
+        assert_eq!(asymmetry(Mat::<f64>::zeros(2, 2).as_ref()), 0.0);
+    }
 
     #[test]
     fn subspace_distance_of_a_rotated_line_is_the_sine() {

@@ -69,6 +69,61 @@ pub fn axpy(factor: f64, x: &[f64], y: &mut [f64]) {
     if work.1.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
 }
 
+struct AxpyDot<'a>(f64, &'a [f64], &'a mut [f64], &'a [f64]);
+
+impl pulp::NullaryFnOnce for AxpyDot<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let AxpyDot(factor, x, y, z) = self;
+        let mut sums = [0.0; 8];
+        let (xs, x_rest) = x.as_chunks::<8>();
+        let (ys, y_rest) = y.as_chunks_mut::<8>();
+        let (zs, z_rest) = z.as_chunks::<8>();
+        for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
+            for lane in 0..8 {
+                y[lane] += factor * x[lane];
+                sums[lane] += y[lane] * z[lane];
+            }
+        }
+        let mut tail = 0.0;
+        for ((x, y), z) in x_rest.iter().zip(y_rest).zip(z_rest) {
+            *y += factor * x;
+            tail += *y * z;
+        }
+        let quarter = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
+        ((quarter[0] + quarter[2]) + (quarter[1] + quarter[3])) + tail
+    }
+}
+
+/// `y += factor * x`, then `sum_i y_i z_i` as [`dot`] has it, in one pass.
+pub fn axpy_dot(factor: f64, x: &[f64], y: &mut [f64], z: &[f64]) -> f64 {
+    debug_assert!(x.len() == y.len() && y.len() == z.len());
+    let work = AxpyDot(factor, x, y, z);
+    if x.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
+}
+
+struct Combine<'a>(&'a mut [f64], &'a [f64], f64, &'a [f64]);
+
+impl pulp::NullaryFnOnce for Combine<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for ((out, x), y) in self.0.iter_mut().zip(self.1).zip(self.3) {
+            *out = x + self.2 * y;
+        }
+    }
+}
+
+/// `out = x + factor * y`.
+pub fn combine(out: &mut [f64], x: &[f64], factor: f64, y: &[f64]) {
+    debug_assert!(x.len() == y.len() && y.len() == out.len());
+    let work = Combine(out, x, factor, y);
+    if x.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
+}
+
 /// `<a, b> = sum_ij a_ij b_ij`, column by column in order.
 pub fn inner(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
     debug_assert_eq!((a.nrows(), a.ncols()), (b.nrows(), b.ncols()));
@@ -224,6 +279,21 @@ mod tests {
             let y: Vec<f64> = (0..n).map(|i| 2.0 - i as f64).collect();
             let plain: f64 = x.iter().zip(&y).map(|(a, b)| a * b).sum();
             assert_eq!(dot(&x, &y), plain, "integers below 2^53 add exactly");
+        }
+    }
+
+    #[test]
+    fn fused_passes_are_those_one_after_the_other() {
+        for n in 0..70 {
+            let vector = |a: usize| -> Vec<f64> { (0..n).map(|i| ((i * a) % 7) as f64).collect() };
+            let (x, y, z) = (vector(3), vector(5), vector(2));
+            let mut plain = y.clone();
+            axpy(-2.0, &x, &mut plain);
+            let mut fused = y.clone();
+            assert_eq!(axpy_dot(-2.0, &x, &mut fused, &z), dot(&plain, &z));
+            assert_eq!(fused, plain);
+            combine(&mut fused, &y, -2.0, &x);
+            assert_eq!(fused, plain);
         }
     }
 

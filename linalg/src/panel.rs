@@ -44,22 +44,68 @@ pub fn mul(out: &mut [f64], a: &[f64], ld: usize, n: usize, x: &[f64], ldx: usiz
     let a = &a[..ld * n];
     let mut j = 0;
     while k - j >= 4 {
-        rows::<4>(&mut out[j * ld..(j + 4) * ld], a, ld, n, &x[j * ldx..], ldx);
+        rows::<4>(&mut out[j * ld..(j + 4) * ld], a, ld, n, &x[j * ldx..], ldx, 0);
         j += 4;
     }
     if k - j >= 2 {
-        rows::<2>(&mut out[j * ld..(j + 2) * ld], a, ld, n, &x[j * ldx..], ldx);
+        rows::<2>(&mut out[j * ld..(j + 2) * ld], a, ld, n, &x[j * ldx..], ldx, 0);
         j += 2;
     }
     if k > j {
-        rows::<1>(&mut out[j * ld..(j + 1) * ld], a, ld, n, &x[j * ldx..], ldx);
+        rows::<1>(&mut out[j * ld..(j + 1) * ld], a, ld, n, &x[j * ldx..], ldx, 0);
     }
 }
 
-/// All rows of `K` columns, cut into blocks whose sums fit the registers.
+/// Rows and columns of the blocks that [`lower_product`] works on.
+pub const BLOCK: usize = 16;
+
+struct LowerProduct<'a>(&'a mut [f64], &'a [f64], usize, usize, &'a [f64], usize, usize);
+
+impl NullaryFnOnce for LowerProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let LowerProduct(out, a, ld, n, x, ldx, k) = self;
+        for j in (0..k).step_by(4) {
+            let (first, width) = (j / BLOCK * BLOCK, 4.min(k - j));
+            if width == 4 {
+                rows::<4>(&mut out[j * ld..(j + 4) * ld], a, ld, n, &x[j * ldx..], ldx, first);
+                continue;
+            }
+            for c in j..j + width {
+                rows::<1>(&mut out[c * ld..(c + 1) * ld], a, ld, n, &x[c * ldx..], ldx, first);
+            }
+        }
+    }
+}
+
+/// [`mul`] for a result that is symmetric: of its column j only the rows from the first of j's block of
+/// [`BLOCK`] on. The rest of `out` stays as it is.
+pub fn lower_product(
+    out: &mut [f64],
+    a: &[f64],
+    ld: usize,
+    n: usize,
+    x: &[f64],
+    ldx: usize,
+    k: usize,
+) {
+    vectorised(LowerProduct(out, &a[..ld * n], ld, n, x, ldx, k));
+}
+
+/// The rows from `first` on of `K` columns, cut into blocks whose sums fit the registers.
 #[inline(always)]
-fn rows<const K: usize>(out: &mut [f64], a: &[f64], ld: usize, n: usize, x: &[f64], ldx: usize) {
-    let mut i = 0;
+fn rows<const K: usize>(
+    out: &mut [f64],
+    a: &[f64],
+    ld: usize,
+    n: usize,
+    x: &[f64],
+    ldx: usize,
+    first: usize,
+) {
+    let mut i = first;
     while i < ld {
         let left = ld - i;
         if K == 1 && left >= 16 {
@@ -105,6 +151,40 @@ fn block<const W: usize, const K: usize>(
     }
 }
 
+struct Product<'a>(&'a mut [f64], &'a [f64], usize, usize, &'a [f64], usize, usize);
+
+impl NullaryFnOnce for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Product(out, a, ld, n, x, ldx, k) = self;
+        mul(out, a, ld, n, x, ldx, k);
+    }
+}
+
+/// [`mul`], from outside of [`vectorised`]: one copy of the code for all callers.
+pub fn product(out: &mut [f64], a: &[f64], ld: usize, n: usize, x: &[f64], ldx: usize, k: usize) {
+    vectorised(Product(out, a, ld, n, x, ldx, k));
+}
+
+struct TransposedProduct<'a>(&'a mut [f64], &'a [f64], &'a [f64], usize);
+
+impl NullaryFnOnce for TransposedProduct<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let TransposedProduct(out, a, b, ld) = self;
+        mul_transposed(out, a, b, ld);
+    }
+}
+
+/// [`mul_transposed`] likewise.
+pub fn transposed_product(out: &mut [f64], a: &[f64], b: &[f64], ld: usize) {
+    vectorised(TransposedProduct(out, a, b, ld));
+}
+
 /// `out = a^T b` (`a` ld x k, `b` ld x m, `out` k x m without padding).
 #[inline(always)]
 pub fn mul_transposed(out: &mut [f64], a: &[f64], b: &[f64], ld: usize) {
@@ -118,6 +198,29 @@ pub fn mul_transposed(out: &mut [f64], a: &[f64], b: &[f64], ld: usize) {
         }
         for (x, other) in out[blocked..].iter_mut().zip(a[blocked * ld..].chunks_exact(ld)) {
             *x = dot(other, column);
+        }
+    }
+}
+
+/// `out = a^T a` (`a` ld x k, `out` k x k without padding): the bits of [`mul_transposed`], about half its work.
+#[inline(always)]
+pub fn gram(out: &mut [f64], a: &[f64], ld: usize) {
+    let k = a.len() / ld;
+    let blocked = k / 4 * 4;
+    for (j, column) in a.chunks_exact(ld).enumerate() {
+        // Whole blocks of four up to the one that holds the diagonal.
+        let needed = (j / 4 + 1).min(blocked / 4);
+        let out = &mut out[j * k..(j + 1) * k];
+        for (four, others) in out.chunks_exact_mut(4).zip(a.chunks_exact(4 * ld)).take(needed) {
+            four.copy_from_slice(&dots(others, column, ld));
+        }
+        for (i, other) in a.chunks_exact(ld).enumerate().take(j + 1).skip(blocked) {
+            out[i] = dot(other, column);
+        }
+    }
+    for j in 0..k {
+        for i in 0..j {
+            out[i * k + j] = out[j * k + i];
         }
     }
 }
@@ -235,12 +338,28 @@ mod tests {
                         assert_eq!(gram[j * k + i], expected[(i, j)]);
                     }
                 }
+                let mut square = vec![f64::NAN; k * k];
+                super::gram(&mut square, &px, ld);
+                let mut plain = vec![f64::NAN; k * k];
+                mul_transposed(&mut plain, &px, &px, ld);
+                assert_eq!(square, plain);
                 add_mul_small(&mut out, &px, &gram, ld);
                 assert_eq!(out, panel(ld, (&a * &x + &x * &expected).as_ref()));
                 let mut square = pa.clone();
                 add_outer(&mut square, -2.0, &px, &py, ld, ld);
                 let outer = &x * y.transpose();
                 assert_eq!(square, panel(ld, (&a - &outer - &outer).as_ref()));
+                let mut lower = square.clone();
+                let ones = vec![1.0; k * n];
+                lower_product(&mut lower, &px, ld, k, &ones, k, n);
+                let mut whole = square.clone();
+                vectorised(|| mul(&mut whole, &px, ld, k, &ones, k, n));
+                for j in 0..n {
+                    for i in 0..ld {
+                        let from = if i >= j / BLOCK * BLOCK { &whole } else { &square };
+                        assert_eq!(lower[j * ld + i], from[j * ld + i]);
+                    }
+                }
                 let mut back = vec![0.0; ld * n];
                 transpose(&mut back, &pa, ld, n);
                 assert_eq!(back, panel(ld, a.transpose()));

@@ -253,8 +253,6 @@ pub(crate) fn input_asymmetry(problem: &Problem<'_>) -> f64 {
     if problem.kind == Kind::Asymmetric {
         return 0.0;
     }
-    let relative = |task: &Task| {
-        compare::relative_error(task.least_squares().transpose(), task.least_squares())
-    };
+    let relative = |task: &Task| compare::asymmetry(task.least_squares());
     problem.tasks.iter().map(relative).fold(0.0, f64::max)
 }

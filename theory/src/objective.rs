@@ -39,6 +39,26 @@ pub trait Objective: Sync {
     /// derivative without the terms that vanish with the residual.
     fn gauss_newton_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]);
 
+    /// Readies `work` for products at `x` by the two methods below: what they share is computed once.
+    fn prepare(&self, _x: &Blocks, _work: &mut [f64]) {}
+
+    /// [`Objective::hessian_product`] at the `x` that `work` has been prepared at. Between preparation
+    /// and product `work` may be used for nothing but other such products.
+    fn prepared_hessian_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]) {
+        self.hessian_product(x, v, out, work);
+    }
+
+    /// [`Objective::gauss_newton_product`] likewise.
+    fn prepared_gauss_newton_product(
+        &self,
+        x: &Blocks,
+        v: &Blocks,
+        out: &mut Blocks,
+        work: &mut [f64],
+    ) {
+        self.gauss_newton_product(x, v, out, work);
+    }
+
     /// The symmetry group.
     fn gauge(&self) -> Gauge;
 }

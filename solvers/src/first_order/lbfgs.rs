@@ -46,7 +46,7 @@ const ORIGIN: usize = 0;
 const GRADIENT: usize = 1;
 const DIRECTION: usize = 2;
 const PAIRS: usize = 3;
-/// Scalars: pairs kept, slot of the next one, then `s.y` and the loop's coefficient a pair.
+/// Scalars: pairs kept, slot of the next one, then `s.y`, the loop's coefficient and `y.y` a pair.
 const KEPT: usize = 0;
 const NEXT: usize = 1;
 const PRODUCTS: usize = 2;
@@ -57,19 +57,19 @@ impl Solver for Lbfgs {
             let expected = "at least 1";
             return Err(SolveError::Setting { name: "memory", value: 0.0, expected });
         }
-        State::at(f, x, PAIRS + 2 * self.memory, PRODUCTS + 2 * self.memory)
+        State::at(f, x, PAIRS + 2 * self.memory, PRODUCTS + 3 * self.memory)
     }
 
     fn step(&self, f: &dyn Objective, state: &mut State) -> Result<(), SolveError> {
         let mut vectors = std::mem::take(&mut state.vectors);
-        vectors[ORIGIN].copy_from(&state.x);
-        vectors[GRADIENT].copy_from(&state.gradient);
+        // The search writes the new point and its gradient before it reads them.
+        std::mem::swap(&mut vectors[ORIGIN], &mut state.x);
+        std::mem::swap(&mut vectors[GRADIENT], &mut state.gradient);
         let value = state.value;
         let mut done = self.search(f, state, &mut vectors, value);
         if done.is_none() && state.scalars[KEPT] > 0.0 {
             // A poor model of the curvature: forget it and search along the gradient.
             state.scalars[KEPT] = 0.0;
-            state.gradient.copy_from(&vectors[GRADIENT]);
             done = self.search(f, state, &mut vectors, value);
         }
         match done {
@@ -98,8 +98,7 @@ impl Lbfgs {
         vectors: &mut [Blocks],
         value: f64,
     ) -> Option<()> {
-        let first = self.direction(state, vectors);
-        let slope = vectors[GRADIENT].dot(&vectors[DIRECTION]);
+        let (first, slope) = self.direction(state, vectors);
         if slope.is_nan() || slope >= 0.0 {
             return None;
         }
@@ -109,34 +108,43 @@ impl Lbfgs {
         (step > 0.0 && state.value.is_finite()).then_some(())
     }
 
-    /// Writes the direction and returns the first step to try along it.
-    fn direction(&self, state: &mut State, vectors: &mut [Blocks]) -> f64 {
+    /// Writes the direction; returns the first step to try along it and the slope.
+    ///
+    /// Each update of the direction is one pass with the inner product that comes next.
+    fn direction(&self, state: &mut State, vectors: &mut [Blocks]) -> (f64, f64) {
         let (head, pairs) = vectors.split_at_mut(PAIRS);
         let (before, direction) = head.split_at_mut(DIRECTION);
-        let direction = &mut direction[0];
-        direction.copy_from(&before[GRADIENT]);
+        let (gradient, direction) = (&before[GRADIENT], &mut direction[0]);
+        direction.copy_from(gradient);
         direction.scale(-1.0);
         let kept = state.scalars[KEPT] as usize;
-        for age in 0..kept {
-            let slot = self.slot(state, age);
-            let (s, y) = (&pairs[2 * slot], &pairs[2 * slot + 1]);
-            let coefficient = s.dot(direction) / state.scalars[PRODUCTS + 2 * slot];
-            state.scalars[PRODUCTS + 2 * slot + 1] = coefficient;
-            direction.add_scaled(-coefficient, y);
-        }
         if kept == 0 {
-            return (1.0 / direction.norm()).min(1e10);
+            let norm = direction.norm();
+            return ((1.0 / norm).min(1e10), -norm * norm);
         }
         let newest = self.slot(state, 0);
-        let y = &pairs[2 * newest + 1];
-        direction.scale(state.scalars[PRODUCTS + 2 * newest] / y.dot(y));
+        let mut product = pairs[2 * newest].dot(direction);
+        for age in 0..kept {
+            let slot = self.slot(state, age);
+            let coefficient = product / state.scalars[PRODUCTS + 3 * slot];
+            state.scalars[PRODUCTS + 3 * slot + 1] = coefficient;
+            let y = &pairs[2 * slot + 1];
+            // After the oldest pair its `y` comes next, once more.
+            let next = if age + 1 < kept { 2 * self.slot(state, age + 1) } else { 2 * slot + 1 };
+            product = direction.add_scaled_dot(-coefficient, y, &pairs[next]);
+        }
+        let of_newest = &state.scalars[PRODUCTS + 3 * newest..];
+        let scale = of_newest[0] / of_newest[2];
+        direction.scale(scale);
+        product *= scale;
         for age in (0..kept).rev() {
             let slot = self.slot(state, age);
-            let (s, y) = (&pairs[2 * slot], &pairs[2 * slot + 1]);
-            let coefficient = y.dot(direction) / state.scalars[PRODUCTS + 2 * slot];
-            direction.add_scaled(state.scalars[PRODUCTS + 2 * slot + 1] - coefficient, s);
+            let own = &state.scalars[PRODUCTS + 3 * slot..];
+            let factor = own[1] - product / own[0];
+            let next = if age > 0 { &pairs[2 * self.slot(state, age - 1) + 1] } else { gradient };
+            product = direction.add_scaled_dot(factor, &pairs[2 * slot], next);
         }
-        1.0
+        (1.0, product)
     }
 
     /// Keeps the pair of the step just made where its curvature is positive.
@@ -144,13 +152,12 @@ impl Lbfgs {
         let (head, pairs) = vectors.split_at_mut(PAIRS);
         let slot = state.scalars[NEXT] as usize;
         let (s, y) = pairs[2 * slot..2 * slot + 2].split_at_mut(1);
-        s[0].copy_from(&state.x);
-        s[0].add_scaled(-1.0, &head[ORIGIN]);
-        y[0].copy_from(&state.gradient);
-        y[0].add_scaled(-1.0, &head[GRADIENT]);
-        let product = s[0].dot(&y[0]);
-        if product > f64::EPSILON * y[0].dot(&y[0]) {
-            state.scalars[PRODUCTS + 2 * slot] = product;
+        s[0].set_sum(&state.x, -1.0, &head[ORIGIN]);
+        y[0].set_sum(&state.gradient, -1.0, &head[GRADIENT]);
+        let (product, size) = (s[0].dot(&y[0]), y[0].dot(&y[0]));
+        if product > f64::EPSILON * size {
+            state.scalars[PRODUCTS + 3 * slot] = product;
+            state.scalars[PRODUCTS + 3 * slot + 2] = size;
             state.scalars[NEXT] = ((slot + 1) % self.memory) as f64;
             state.scalars[KEPT] = (state.scalars[KEPT] + 1.0).min(self.memory as f64);
         } else {

@@ -25,8 +25,7 @@ pub(crate) struct Line<'a> {
 impl Line<'_> {
     /// Moves the state to `x + step p`, evaluates there, and returns `phi'(step)`.
     fn evaluate(&self, f: &dyn Objective, state: &mut State, step: f64) -> f64 {
-        state.x.copy_from(self.origin);
-        state.x.add_scaled(step, self.direction);
+        state.x.set_sum(self.origin, step, self.direction);
         state.value = f.gradient(&state.x, &mut state.gradient, &mut state.work);
         state.evaluations.gradients += 1;
         state.gradient.dot(self.direction)

@@ -142,9 +142,10 @@ impl GaussNewton {
         let start = product;
         let (mut best, mut since_best) = (f64::INFINITY, 0);
         let patience = 12 + unknowns / 2;
+        f.prepare(x, work);
         for _ in 0..limit {
             let (head, tail) = vectors.split_at_mut(IMAGE);
-            f.gauss_newton_product(x, &head[DIRECTION], &mut tail[0], work);
+            f.prepared_gauss_newton_product(x, &head[DIRECTION], &mut tail[0], work);
             evaluations.hessian_products += 1;
             let curvature = head[DIRECTION].dot(&tail[0]);
             if curvature.is_nan() || curvature <= 0.0 {

@@ -139,14 +139,17 @@ impl Steps {
         // ||p||_M^2, <p, M d>, ||d||_M^2 by recurrence; M enters nowhere else.
         let (mut p_p, mut p_d, mut d_d) = (0.0, 0.0, fall);
         let mut predicted = 0.0;
+        f.prepare(&state.x, &mut state.work);
         for _ in 0..self.products {
             if fall <= 0.0 {
                 break;
             }
             match self.model {
-                Model::Hessian => f.hessian_product(&state.x, direction, product, &mut state.work),
+                Model::Hessian => {
+                    f.prepared_hessian_product(&state.x, direction, product, &mut state.work)
+                }
                 Model::GaussNewton => {
-                    f.gauss_newton_product(&state.x, direction, product, &mut state.work)
+                    f.prepared_gauss_newton_product(&state.x, direction, product, &mut state.work)
                 }
             }
             state.evaluations.hessian_products += 1;

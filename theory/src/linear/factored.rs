@@ -16,13 +16,13 @@
 //! Limits: the packed `D_t` (twice for asymmetric adapters) must be of a size that caches hold.
 
 use super::{Kind, Tasks};
-use faer::{Mat, MatRef};
+use faer::{Mat, MatMut};
 use peftml_linalg::{Blocks, kernel, panel};
 
 /// Most numbers of all `D_t` together: 4 MiB.
 const LARGEST: usize = 1 << 19;
-/// Below this fraction of `sum ||D_t||^2` the expanded sum has lost too many digits (it keeps 1e-10).
-const CANCELLED: f64 = 1e-6;
+/// Below this fraction of `sum ||D_t||^2` the expanded sum has lost too many digits (it keeps 1e-8).
+const CANCELLED: f64 = 1e-8;
 
 /// Packed differences; see the module's header.
 pub(super) struct Factored {
@@ -41,13 +41,17 @@ pub(super) struct Factored {
     skew: f64,
 }
 
-/// `||m - sym m||_F^2`.
-fn skew_part(m: MatRef<'_, f64>) -> f64 {
+/// Replaces `m` by `sym m` and returns `||m - sym m||_F^2`.
+fn split_off_skew_part(mut m: MatMut<'_, f64>) -> f64 {
     let mut sum = 0.0;
     for j in 0..m.ncols() {
         for i in 0..j {
-            let half = 0.5 * (m[(i, j)] - m[(j, i)]);
+            let (upper, lower) = (m[(i, j)], m[(j, i)]);
+            let half = 0.5 * (upper - lower);
             sum += 2.0 * half * half;
+            let mean = 0.5 * (upper + lower);
+            m[(i, j)] = mean;
+            m[(j, i)] = mean;
         }
     }
     sum
@@ -63,8 +67,12 @@ struct Work<'w> {
     gram: &'w mut [f64],
     other_gram: &'w mut [f64],
     coefficients: &'w mut [f64],
+    product: &'w mut [f64],
     square: &'w mut [f64],
 }
+
+/// What second derivatives at one point share, as one piece of code.
+struct Prepare<'a>(&'a Factored, &'a Blocks, &'a mut [f64]);
 
 /// One evaluation, as one piece of code that is compiled for the machine's vectors.
 struct Evaluate<'a> {
@@ -74,10 +82,9 @@ struct Evaluate<'a> {
     work: &'a mut [f64],
 }
 
-/// One second derivative.
+/// One second derivative at the point prepared.
 struct Differentiate<'a> {
     factored: &'a Factored,
-    x: &'a Blocks,
     v: &'a Blocks,
     out: &'a mut Blocks,
     work: &'a mut [f64],
@@ -106,8 +113,7 @@ impl Factored {
             kernel::add_scaled(difference.as_mut(), -1.0, mean.as_ref());
             let range = t * ld * d..(t + 1) * ld * d;
             if kind == Kind::Symmetric {
-                skew += skew_part(difference.as_ref());
-                kernel::symmetrise(difference.as_mut());
+                skew += split_off_skew_part(difference.as_mut());
             } else {
                 panel::load(&mut transposes[range.clone()], ld, difference.transpose());
             }
@@ -120,7 +126,7 @@ impl Factored {
     /// Length of the scratch.
     pub fn work_len(&self) -> usize {
         let columns = self.count * self.k;
-        5 * self.ld * columns + 3 * columns * columns + self.ld * self.d + columns * self.d
+        5 * self.ld * columns + 4 * columns * columns + self.ld * self.d + columns * self.d
     }
 
     /// The value; the gradient into `out` where given.
@@ -128,16 +134,15 @@ impl Factored {
         panel::vectorised(Evaluate { factored: self, x, out, work })
     }
 
-    /// The Hessian (`full`) or its Gauss-Newton approximation at `x` times `v`.
-    pub fn second_derivative(
-        &self,
-        x: &Blocks,
-        v: &Blocks,
-        out: &mut Blocks,
-        work: &mut [f64],
-        full: bool,
-    ) {
-        panel::vectorised(Differentiate { factored: self, x, v, out, work, full });
+    /// Readies `work` for [`Factored::second_derivative`] at `x`: the packed factors, `bd P - P/T` and
+    /// its like for the other side.
+    pub fn prepare(&self, x: &Blocks, work: &mut [f64]) {
+        panel::vectorised(Prepare(self, x, work));
+    }
+
+    /// The Hessian (`full`) or its Gauss-Newton approximation at the point prepared, times `v`.
+    pub fn second_derivative(&self, v: &Blocks, out: &mut Blocks, work: &mut [f64], full: bool) {
+        panel::vectorised(Differentiate { factored: self, v, out, work, full });
     }
 
     #[inline(always)]
@@ -151,8 +156,20 @@ impl Factored {
         let (out, rest) = rest.split_at_mut(factor);
         let (gram, rest) = rest.split_at_mut(columns * columns);
         let (other_gram, rest) = rest.split_at_mut(columns * columns);
-        let (coefficients, square) = rest.split_at_mut(columns * columns);
-        Work { left, right, left_change, right_change, out, gram, other_gram, coefficients, square }
+        let (coefficients, rest) = rest.split_at_mut(columns * columns);
+        let (product, square) = rest.split_at_mut(columns * columns);
+        Work {
+            left,
+            right,
+            left_change,
+            right_change,
+            out,
+            gram,
+            other_gram,
+            coefficients,
+            product,
+            square,
+        }
     }
 
     /// Packs the factors `first..first + T` of `x` side by side.
@@ -219,7 +236,8 @@ impl Factored {
         sum
     }
 
-    /// `sum_t ||U_t V_t^T - (1/T) W W'^T - D_t||^2`, every entry formed first.
+    /// `sum_t ||U_t V_t^T - (1/T) W W'^T - D_t||^2`, every entry formed first; of symmetric matrices those
+    /// in blocks on and below the diagonal.
     #[inline(always)]
     fn sum_of_squares(&self, left: &[f64], right: &[f64], square: &mut [f64]) -> f64 {
         let (ld, d, k) = (self.ld, self.d, self.k);
@@ -231,18 +249,24 @@ impl Factored {
                 *x = share * right[p * ld + j];
             }
         }
-        panel::mul(mean, left, ld, columns, rows, columns, d);
-        let mut sums = [0.0; 4 * panel::LANES];
+        if self.kind == Kind::Symmetric {
+            panel::lower_product(mean, left, ld, columns, rows, columns, d);
+        } else {
+            panel::product(mean, left, ld, columns, rows, columns, d);
+        }
+        let mut sums = [0.0; panel::BLOCK];
         for (t, difference) in self.differences.chunks_exact(ld * d).enumerate() {
             let left = &left[t * ld * k..(t + 1) * ld * k];
             let right = &right[t * ld * k..(t + 1) * ld * k];
             for j in 0..d {
                 let range = j * ld..(j + 1) * ld;
                 let (mean, difference) = (&mean[range.clone()], &difference[range]);
-                let mut i = 0;
+                let symmetric = self.kind == Kind::Symmetric;
+                let first = if symmetric { j / panel::BLOCK * panel::BLOCK } else { 0 };
+                let mut i = first;
                 while i < ld {
-                    let width = (ld - i).min(sums.len());
-                    let mut entries = [0.0; 4 * panel::LANES];
+                    let width = (ld - i).min(panel::BLOCK);
+                    let mut entries = [0.0; panel::BLOCK];
                     let known = mean[i..i + width].iter().zip(&difference[i..i + width]);
                     for (entry, (a, b)) in entries.iter_mut().zip(known) {
                         *entry = -(a + b);
@@ -253,8 +277,11 @@ impl Factored {
                             *entry += u * factor;
                         }
                     }
+                    // What lies below the blocks on the diagonal stands for its mirror image too.
+                    let doubled = symmetric && i > first;
+                    let weight = if doubled { 2.0 } else { 1.0 };
                     for (sum, entry) in sums.iter_mut().zip(&entries) {
-                        *sum += entry * entry;
+                        *sum += weight * entry * entry;
                     }
                     i += width;
                 }
@@ -277,7 +304,7 @@ impl pulp::NullaryFnOnce for Evaluate<'_> {
         this.pack(x, 0, work.left);
         this.pack(x, if symmetric { 0 } else { count }, work.right);
         let (left, right) = (&*work.left, &*work.right);
-        panel::mul_transposed(work.gram, right, right, ld);
+        panel::gram(work.gram, right, ld);
         this.coefficients(work.gram, work.coefficients, false);
         let spare = &mut *work.left_change;
         panel::mul(work.out, left, ld, columns, work.coefficients, columns, columns);
@@ -290,7 +317,7 @@ impl pulp::NullaryFnOnce for Evaluate<'_> {
         if symmetric {
             work.other_gram.copy_from_slice(work.gram);
         } else {
-            panel::mul_transposed(work.other_gram, left, left, ld);
+            panel::gram(work.other_gram, left, ld);
             if let Some(result) = &mut result {
                 this.coefficients(work.other_gram, work.coefficients, false);
                 panel::mul(work.out, right, ld, columns, work.coefficients, columns, columns);
@@ -317,17 +344,34 @@ impl pulp::NullaryFnOnce for Evaluate<'_> {
     }
 }
 
+impl pulp::NullaryFnOnce for Prepare<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let Prepare(this, x, work) = self;
+        let work = this.split(work);
+        let second = if this.kind == Kind::Symmetric { 0 } else { this.count };
+        this.pack(x, 0, work.left);
+        this.pack(x, second, work.right);
+        panel::gram(work.product, work.right, this.ld);
+        this.coefficients(work.product, work.gram, false);
+        if second > 0 {
+            panel::gram(work.product, work.left, this.ld);
+            this.coefficients(work.product, work.other_gram, false);
+        }
+    }
+}
+
 impl pulp::NullaryFnOnce for Differentiate<'_> {
     type Output = ();
 
     #[inline(always)]
     fn call(self) {
-        let Differentiate { factored: this, x, v, out, work, full } = self;
+        let Differentiate { factored: this, v, out, work, full } = self;
         let (count, second) =
             (this.count, if this.kind == Kind::Symmetric { 0 } else { this.count });
         let mut work = this.split(work);
-        this.pack(x, 0, work.left);
-        this.pack(x, second, work.right);
         this.pack(v, 0, work.left_change);
         this.pack(v, second, work.right_change);
         let weight = if second == 0 { 2.0 } else { 1.0 } / count as f64;
@@ -336,6 +380,7 @@ impl pulp::NullaryFnOnce for Differentiate<'_> {
         if second > 0 {
             std::mem::swap(&mut work.left, &mut work.right);
             std::mem::swap(&mut work.left_change, &mut work.right_change);
+            std::mem::swap(&mut work.gram, &mut work.other_gram);
             this.second_side(&mut work, &this.transposes, full);
             this.unpack(work.out, weight, out, count);
         }
@@ -343,15 +388,13 @@ impl pulp::NullaryFnOnce for Differentiate<'_> {
 }
 
 impl Factored {
-    /// `out = [dG_t V_t + G_t Z'_t]`; the second term where `full`.
+    /// `out = [dG_t V_t + G_t Z'_t]`; the second term where `full`. `gram` holds `bd P - P/T`.
     #[inline(always)]
     fn second_side(&self, work: &mut Work<'_>, differences: &[f64], full: bool) {
         let (ld, columns) = (self.ld, self.count * self.k);
-        panel::mul_transposed(work.gram, work.right, work.right, ld);
-        self.coefficients(work.gram, work.coefficients, false);
-        panel::mul(work.out, work.left_change, ld, columns, work.coefficients, columns, columns);
-        panel::mul_transposed(work.gram, work.right_change, work.right, ld);
-        self.coefficients(work.gram, work.coefficients, full);
+        panel::mul(work.out, work.left_change, ld, columns, work.gram, columns, columns);
+        panel::mul_transposed(work.product, work.right_change, work.right, ld);
+        self.coefficients(work.product, work.coefficients, full);
         // A task's columns at a time: `square` holds a d x d panel, hence d x k.
         let spare = &mut work.square[..];
         for first in (0..columns).step_by(self.k) {

@@ -8,6 +8,7 @@ pub mod predictions;
 mod profile;
 pub mod standard;
 mod tasks;
+mod weighted;
 
 pub use error::LinearError;
 pub use ground_truth::GroundTruth;

@@ -11,11 +11,13 @@
 //!   `(1/T)(dG_t V_t + G_t Z_v)`, `(1/T)(dG_t^T U_t + G_t^T Z_u)`
 //!
 //! Exact tasks are the case `S_t = I` (population loss). Source: theory.md, Derivatives.
-//! Cost: O(T d^2 k) for exact tasks, O(T d^3) with second moments. Exact tasks with `T k` of the order of
-//! d go through [`super::factored`], which forms no d x d matrices.
+//! Cost: O(T d^2 k) for exact tasks, O(T d^3) with second moments. Where `T k` is of the order of d,
+//! exact tasks go through [`super::factored`] and others through [`super::weighted`], which form no d x d
+//! matrices and cost O(T d^2 k).
 
 use super::factored::Factored;
 use super::standard::pooled_factor;
+use super::weighted::{Value, Weighted};
 use super::{Kind, LinearError, Tasks};
 use crate::objective::{Gauge, Objective};
 use faer::{Mat, MatMut, MatRef};
@@ -30,7 +32,11 @@ pub struct ProfileObjective<'a> {
     layout: Layout,
     pooled: Option<CholeskyFactor>,
     factored: Option<Factored>,
+    weighted: Option<Weighted>,
 }
+
+/// A step's decrease must be this many roundings of the value's terms for the expanded sum to show it.
+const RESOLVED: f64 = 16.0 * f64::EPSILON;
 
 /// Scratch: one d x d residual-moment `G_t` a task, one d x d base, one d x d difference.
 struct Work<'w> {
@@ -56,7 +62,8 @@ impl<'a> ProfileObjective<'a> {
         }
         let pooled = if tasks.is_exact() { None } else { Some(pooled_factor(tasks)?) };
         let factored = Factored::new(tasks, kind, rank);
-        Ok(Self { tasks, kind, rank, layout, pooled, factored })
+        let weighted = pooled.as_ref().and_then(|p| Weighted::new(tasks, kind, rank, p));
+        Ok(Self { tasks, kind, rank, layout, pooled, factored, weighted })
     }
 
     /// The tasks.
@@ -201,8 +208,9 @@ impl<'a> ProfileObjective<'a> {
         work: &mut [f64],
         full: bool,
     ) {
-        if let Some(factored) = &self.factored {
-            return factored.second_derivative(x, v, out, work, full);
+        if self.factored.is_some() || self.weighted.is_some() {
+            self.prepare(x, work);
+            return self.prepared_second_derivative(x, v, out, work, full);
         }
         let d = self.tasks.dimension();
         let square = d * d;
@@ -236,6 +244,31 @@ impl<'a> ProfileObjective<'a> {
             }
         }
     }
+
+    /// As `second_derivative`, `work` being prepared at `x` where there is anything to prepare.
+    fn prepared_second_derivative(
+        &self,
+        x: &Blocks,
+        v: &Blocks,
+        out: &mut Blocks,
+        work: &mut [f64],
+        full: bool,
+    ) {
+        match (&self.factored, &self.weighted) {
+            (Some(factored), _) => factored.second_derivative(v, out, work, full),
+            (None, Some(weighted)) => weighted.second_derivative(v, out, work, full),
+            (None, None) => self.second_derivative(x, v, out, work, full),
+        }
+    }
+
+    /// Whether the expanded sum hides the decrease `g^2 / (2 L)` that a step can still make, with
+    /// second derivatives of size `L = 4 tr N / T`.
+    fn hides_decrease(&self, value: &Value, gradient_squared: f64) -> bool {
+        let count = self.tasks.count() as f64;
+        let left = count * count * gradient_squared / (8.0 * value.curvature);
+        // Also where one of them is not finite.
+        !(left > RESOLVED * value.terms)
+    }
 }
 
 impl Objective for ProfileObjective<'_> {
@@ -247,7 +280,9 @@ impl Objective for ProfileObjective<'_> {
         if let Some(factored) = &self.factored {
             return factored.work_len();
         }
-        self.tasks.dimension() * self.tasks.dimension() * (self.tasks.count() + 2)
+        let square = self.tasks.dimension() * self.tasks.dimension();
+        let weighted = self.weighted.as_ref().map_or(0, |w| w.work_len() + 3 * square);
+        weighted.max(square * (self.tasks.count() + 2))
     }
 
     fn value(&self, x: &Blocks, work: &mut [f64]) -> f64 {
@@ -261,6 +296,16 @@ impl Objective for ProfileObjective<'_> {
     fn gradient(&self, x: &Blocks, out: &mut Blocks, work: &mut [f64]) -> f64 {
         if let Some(factored) = &self.factored {
             return factored.evaluate(x, Some(out), work);
+        }
+        if let Some(weighted) = &self.weighted {
+            let (work, squares) = work.split_at_mut(weighted.work_len());
+            let value = weighted.evaluate(x, Some(out), work);
+            let sum = if self.hides_decrease(&value, out.dot(out)) {
+                weighted.sum_of_squares(self.tasks, work, squares)
+            } else {
+                value.sum
+            };
+            return 0.5 / self.tasks.count() as f64 * sum;
         }
         let square = self.tasks.dimension() * self.tasks.dimension();
         let mut work = self.split(work);
@@ -280,6 +325,28 @@ impl Objective for ProfileObjective<'_> {
         self.second_derivative(x, v, out, work, false);
     }
 
+    fn prepare(&self, x: &Blocks, work: &mut [f64]) {
+        match (&self.factored, &self.weighted) {
+            (Some(factored), _) => factored.prepare(x, work),
+            (None, Some(weighted)) => weighted.prepare(x, work),
+            (None, None) => {}
+        }
+    }
+
+    fn prepared_hessian_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]) {
+        self.prepared_second_derivative(x, v, out, work, true);
+    }
+
+    fn prepared_gauss_newton_product(
+        &self,
+        x: &Blocks,
+        v: &Blocks,
+        out: &mut Blocks,
+        work: &mut [f64],
+    ) {
+        self.prepared_second_derivative(x, v, out, work, false);
+    }
+
     fn gauge(&self) -> Gauge {
         match self.kind {
             Kind::Symmetric => Gauge::Orthogonal,
@@ -292,6 +359,104 @@ impl Objective for ProfileObjective<'_> {
 mod tests {
     use super::*;
     use peftml_linalg::Seed;
+
+    /// The weighted form against the plain one: derivatives to rounding, and values to what hides no
+    /// step; near a stationary point the value is formed plainly.
+    #[test]
+    fn the_weighted_form_agrees_with_the_plain_one() {
+        for kind in [Kind::Symmetric, Kind::Asymmetric] {
+            for (d, k, count) in [(3, 1, 2), (5, 2, 3), (10, 1, 3), (17, 3, 4), (20, 2, 5)] {
+                let mut stream = Seed::root(43).child("weighted").stream();
+                let base = stream.normal_matrix(d, d, 1.0);
+                let mut pairs = Vec::new();
+                let mut solution = Vec::new();
+                for _ in 0..count {
+                    let u = stream.normal_matrix(d, k, 1.0);
+                    let v = match kind {
+                        Kind::Symmetric => u.clone(),
+                        Kind::Asymmetric => stream.normal_matrix(d, k, 1.0),
+                    };
+                    let mut truth = base.clone();
+                    kernel::mul_add(truth.as_mut(), u.as_ref(), v.transpose(), 1.0);
+                    let x = stream.normal_matrix(d, 20 * d, 1.0);
+                    let mut y = stream.normal_matrix(d, 20 * d, 0.1);
+                    kernel::mul_add(y.as_mut(), truth.as_ref(), x.as_ref(), 1.0);
+                    pairs.push((x, y));
+                    solution.push((u, v));
+                }
+                let tasks =
+                    Tasks::from_samples(pairs.iter().map(|(x, y)| (x.as_ref(), y.as_ref())));
+                let tasks = tasks.unwrap();
+                let fast = ProfileObjective::new(&tasks, kind, k).unwrap();
+                assert!(fast.weighted.is_some());
+                let mut plain = ProfileObjective::new(&tasks, kind, k).unwrap();
+                plain.weighted = None;
+                for noise in [1.0, 1e-3, 1e-9] {
+                    let mut x = Blocks::zeros(fast.layout().clone());
+                    stream.fill_normal(noise, x.as_mut_slice());
+                    if noise < 1.0 {
+                        for (t, (u, v)) in solution.iter().enumerate() {
+                            kernel::add_scaled(x.block_mut(t), 1.0, u.as_ref());
+                            if kind == Kind::Asymmetric {
+                                kernel::add_scaled(x.block_mut(count + t), 1.0, v.as_ref());
+                            }
+                        }
+                    }
+                    compare_derivatives(&fast, &plain, &x);
+                    let mut work = vec![0.0; fast.work_len()];
+                    let mut gradient = x.zeros_like();
+                    let a = fast.gradient(&x, &mut gradient, &mut work);
+                    // Terms of size ||x||^4, a few hundred roundings of them.
+                    let b = plain.value(&x, &mut work);
+                    assert!((a - b).abs() <= 1e-13 * x.norm().powi(4), "{a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn where_the_expanded_sum_hides_a_step_the_value_is_formed_entry_by_entry() {
+        let mut stream = Seed::root(44).child("weighted").stream();
+        let base = stream.normal_matrix(6, 6, 1.0);
+        let offsets: Vec<Mat<f64>> = (0..3).map(|_| stream.normal_matrix(6, 1, 1.0)).collect();
+        let mut pairs = Vec::new();
+        for u in &offsets {
+            let x = stream.normal_matrix(6, 80, 1.0);
+            let mut truth = base.clone();
+            kernel::mul_add(truth.as_mut(), u.as_ref(), u.transpose(), 1.0);
+            let mut y = Mat::zeros(6, 80);
+            kernel::mul(y.as_mut(), truth.as_ref(), x.as_ref(), 1.0);
+            pairs.push((x, y));
+        }
+        let tasks = Tasks::from_samples(pairs.iter().map(|(x, y)| (x.as_ref(), y.as_ref())));
+        let tasks = tasks.unwrap();
+        let fast = ProfileObjective::new(&tasks, Kind::Symmetric, 1).unwrap();
+        let weighted = fast.weighted.as_ref().unwrap();
+        let x = Blocks::from_matrices("U", offsets.iter().map(|u| u.as_ref()));
+        let (mut out, mut work) = (x.zeros_like(), vec![0.0; fast.work_len()]);
+        let value = weighted.evaluate(&x, Some(&mut out), &mut work);
+        assert!(fast.hides_decrease(&value, out.dot(&out)));
+        let (a, b) = (fast.gradient(&x, &mut out, &mut work), fast.value(&x, &mut work));
+        // Without noise the truth has loss 0: squares of differences of rounding size (least squares
+        // is off by the condition of S, below 10 here, times a few units), and of nothing else.
+        assert!(a >= 0.0 && a.max(b) < 1e-26 * value.terms, "{a} {b}");
+        // The control: the expanded sum keeps rounding of its terms. Far from the truth it is kept.
+        assert!(value.sum.abs() > 1e-20 * value.terms, "{}", value.sum);
+        let mut far = x.clone();
+        far.scale(1.1);
+        let value = weighted.evaluate(&far, Some(&mut out), &mut work);
+        assert!(!fast.hides_decrease(&value, out.dot(&out)));
+    }
+
+    #[test]
+    fn badly_conditioned_inputs_take_the_plain_form() {
+        let mut stream = Seed::root(45).child("weighted").stream();
+        let mut x = stream.normal_matrix(4, 80, 1.0);
+        (0..80).for_each(|j| x[(0, j)] *= 1e-3);
+        let y = stream.normal_matrix(4, 80, 1.0);
+        let tasks = Tasks::from_samples([(x.as_ref(), y.as_ref()); 2]).unwrap();
+        assert!(ProfileObjective::new(&tasks, Kind::Symmetric, 1).unwrap().weighted.is_none());
+    }
 
     /// The factored form against the plain one, which sees the same tasks with second moments I.
     #[test]
@@ -341,6 +506,19 @@ mod tests {
         x: &Blocks,
         noise: f64,
     ) {
+        compare_derivatives(fast, plain, x);
+        let mut work = (vec![0.0; fast.work_len()], vec![0.0; plain.work_len()]);
+        let mut out = x.zeros_like();
+        // Entries are of size 10 at most: sums of d products round by d 1e-14 against differences of
+        // size `noise`; the expanded value keeps 1e-10 of itself.
+        let size = 1e-11 * x.norm().powi(2);
+        let a = fast.gradient(x, &mut out, &mut work.0);
+        let b = plain.value(x, &mut work.1);
+        assert!((a - b).abs() <= 1e-9 * b + size * 1e-3 * noise, "{a} {b} at {noise}");
+        assert!(fast.value(x, &mut work.0) == a);
+    }
+
+    fn compare_derivatives(fast: &ProfileObjective<'_>, plain: &ProfileObjective<'_>, x: &Blocks) {
         let mut work = (vec![0.0; fast.work_len()], vec![0.0; plain.work_len()]);
         let mut out = (x.zeros_like(), x.zeros_like());
         let v = {
@@ -348,25 +526,26 @@ mod tests {
             Seed::root(42).child("v").stream().fill_normal(1.0, v.as_mut_slice());
             v
         };
-        // Entries are of size 10 at most: sums of d products round by d 1e-14 against differences of
-        // size `noise`; the expanded value keeps 1e-10 of itself.
-        let size = 1e-11 * x.norm().powi(2);
-        let a = fast.gradient(x, &mut out.0, &mut work.0);
-        let b = plain.gradient(x, &mut out.1, &mut work.1);
-        assert!((a - b).abs() <= 1e-9 * b + size * 1e-3 * noise, "{a} {b} at {noise}");
-        assert!(fast.value(x, &mut work.0) == a);
+        fast.gradient(x, &mut out.0, &mut work.0);
+        plain.gradient(x, &mut out.1, &mut work.1);
         let gap = |pair: &(Blocks, Blocks)| {
             let mut gap = pair.0.clone();
             gap.add_scaled(-1.0, &pair.1);
             gap.norm()
         };
-        assert!(gap(&out) <= 1e-12 * x.norm().powi(3), "gradient at {noise}");
+        assert!(gap(&out) <= 1e-12 * x.norm().powi(3), "gradient");
         assert!(out.1.norm() > gap(&out), "control: the gradient is not within the bound of 0");
         fast.hessian_product(x, &v, &mut out.0, &mut work.0);
         plain.hessian_product(x, &v, &mut out.1, &mut work.1);
-        assert!(gap(&out) <= 1e-12 * x.norm().powi(2) * v.norm(), "Hessian at {noise}");
+        assert!(gap(&out) <= 1e-12 * x.norm().powi(2) * v.norm(), "Hessian");
+        // Several products on one preparation are those of a fresh one each.
+        fast.prepare(x, &mut work.0);
+        let mut again = x.zeros_like();
+        fast.prepared_gauss_newton_product(x, &v, &mut again, &mut work.0);
+        fast.prepared_hessian_product(x, &v, &mut again, &mut work.0);
+        assert_eq!(again, out.0);
         fast.gauss_newton_product(x, &v, &mut out.0, &mut work.0);
         plain.gauss_newton_product(x, &v, &mut out.1, &mut work.1);
-        assert!(gap(&out) <= 1e-12 * x.norm().powi(2) * v.norm(), "Gauss-Newton at {noise}");
+        assert!(gap(&out) <= 1e-12 * x.norm().powi(2) * v.norm(), "Gauss-Newton");
     }
 }

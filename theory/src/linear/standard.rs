@@ -40,7 +40,7 @@ pub fn pooled_factor(tasks: &Tasks) -> Result<decompose::CholeskyFactor, LinearE
         }
     }
     let failed = |source| LinearError::Decomposition { what: "sum_t S_t", source };
-    let (values, _) = decompose::symmetric_eigen(pooled.as_ref()).map_err(failed)?;
+    let values = decompose::symmetric_eigenvalues(pooled.as_ref()).map_err(failed)?;
     let condition = values[d - 1] / values[0];
     if values[0] <= d as f64 * f64::EPSILON * values[d - 1] {
         // Inputs that are all 0 give 0/0.

@@ -1,0 +1,446 @@
+//! The profile objective of tasks with second moments, without products of d x d matrices.
+//!
+//! With `A_0` the base at `R = 0`, `B_t = Ahat_t - A_0`, `H_t = B_t S_t`, `Sigma = sum_t S_t`, `W = [U_1 .. U_T]`,
+//! `Y = [S_1 V_1 .. S_T V_T]`, `X = Sigma^{-1} Y`, `P = W^T W`, `Q = X^T Y`, `N = [V_1 .. V_T]^T Y` and `bd` the k x k
+//! diagonal blocks (`sum_t H_t = 0`, and `A = A_0 - W X^T`):
+//!
+//! * `[G_t V_t] = W (bd N - Q) - [H_t V_t]`
+//! * `[G_t^T U_t] = [S_t (V bd P - X P)_t] - [H_t^T U_t]`
+//! * `sum_t <E_t, G_t> = sum <B_t, H_t> - 2 sum <U_t, H_t V_t> + sum <P_tt, N_tt> - <P, Q>`
+//!
+//! and along `Z, Z'` with `Y' = [S_t Z'_t]`, `X' = Sigma^{-1} Y'`, `J = X'^T Y`, `C = Z^T W`, `B = Y^T Z'`
+//! (`+ ..^T` where the whole Hessian is asked for, not its Gauss-Newton part):
+//!
+//! * `[dG_t V_t + G_t Z'_t] = Z (bd N - Q) + W (bd (B^T + B) - (J + J^T)) - [H_t Z'_t]`
+//! * `[dG_t^T U_t + G_t^T Z_t] = [S_t (V bd (C + C^T) + Z' bd P - X (C + C^T) - X' P)_t] - [H_t^T Z_t]`
+//!
+//! O(T d^2 k + d T^2 k^2) where forming `G_t` costs O(T d^3). Symmetric adapters add both sides, with
+//! `H_t + H_t^T` packed once.
+//!
+//! Limits: the packed `S_t` and `H_t` must be of a size that caches hold, and `Sigma` so well conditioned
+//! that its explicit inverse is as good as solving with its factor. The value's sum cancels: where it
+//! could hide the decrease that a step can still make, the caller forms `E_t` instead.
+
+use super::{Kind, Tasks};
+use faer::{Mat, MatMut, MatRef};
+use peftml_linalg::decompose::CholeskyFactor;
+use peftml_linalg::{Blocks, kernel, panel};
+
+/// Most numbers of all `S_t` together: 4 MiB.
+const LARGEST: usize = 1 << 19;
+
+/// Largest condition number of `sum_t S_t`, as far as its factor's diagonal shows it: the inverse then keeps
+/// eleven digits.
+const WORST_CONDITION: f64 = 1e4;
+
+/// Packed statistics; see the module's header.
+pub(super) struct Weighted {
+    kind: Kind,
+    d: usize,
+    k: usize,
+    count: usize,
+    ld: usize,
+    /// `S_t`, T panels.
+    moments: Vec<f64>,
+    /// `H_t`, or `H_t + H_t^T` for symmetric adapters.
+    pulls: Vec<f64>,
+    /// `H_t^T`; empty for symmetric adapters.
+    transposes: Vec<f64>,
+    /// `Sigma^{-1}`.
+    inverse: Vec<f64>,
+    /// `sum <B_t, H_t>`.
+    size: f64,
+    /// `A_0`.
+    base: Mat<f64>,
+}
+
+/// A value with what is needed to judge it.
+pub(super) struct Value {
+    /// `sum_t <E_t, G_t>`, from the expanded sum.
+    pub sum: f64,
+    /// The largest term of that sum: it is off by a few roundings of this.
+    pub terms: f64,
+    /// `sum_t tr N_tt / T`: the size of second derivatives times T.
+    pub curvature: f64,
+}
+
+/// The parts of the scratch. What stands before `direction` is fixed by the point.
+struct Work<'w> {
+    left: &'w mut [f64],
+    right: &'w mut [f64],
+    weighted: &'w mut [f64],
+    solved: &'w mut [f64],
+    left_gram: &'w mut [f64],
+    /// `bd N - Q`.
+    left_factor: &'w mut [f64],
+    direction: &'w mut [f64],
+    other_direction: &'w mut [f64],
+    weighted_direction: &'w mut [f64],
+    solved_direction: &'w mut [f64],
+    out: &'w mut [f64],
+    inner: &'w mut [f64],
+    gram: &'w mut [f64],
+    factor: &'w mut [f64],
+    spare: &'w mut [f64],
+    small: &'w mut [f64],
+}
+
+impl Weighted {
+    /// Packs `tasks` with `pooled` the factor of `sum_t S_t`, if this form pays and is accurate.
+    pub fn new(tasks: &Tasks, kind: Kind, rank: usize, pooled: &CholeskyFactor) -> Option<Self> {
+        let (d, count) = (tasks.dimension(), tasks.count());
+        let ld = panel::padded(d);
+        let numbers = ld.checked_mul(d)?.checked_mul(count)?;
+        if count * rank > 4 * d || numbers > LARGEST {
+            return None;
+        }
+        let pivots = (0..d).map(|i| pooled.lower()[(i, i)]);
+        let (least, most) = pivots.fold((f64::INFINITY, 0.0_f64), |(a, b), p| (a.min(p), b.max(p)));
+        if most * most > WORST_CONDITION * least * least {
+            return None;
+        }
+        let identity = Mat::<f64>::identity(d, d);
+        let mut inverse = identity.clone();
+        pooled.solve_right_in_place(inverse.as_mut());
+        kernel::symmetrise(inverse.as_mut());
+        let mut base = Mat::zeros(d, d);
+        for task in tasks.iter() {
+            kernel::add_scaled(base.as_mut(), 1.0, task.cross_moment());
+        }
+        pooled.solve_right_in_place(base.as_mut());
+        let mut this = Self {
+            kind,
+            d,
+            k: rank,
+            count,
+            ld,
+            moments: vec![0.0; numbers],
+            pulls: vec![0.0; numbers],
+            transposes: vec![0.0; if kind == Kind::Asymmetric { numbers } else { 0 }],
+            inverse: vec![0.0; ld * d],
+            size: 0.0,
+            base,
+        };
+        panel::load(&mut this.inverse, ld, inverse.as_ref());
+        let (mut difference, mut pull) = (Mat::zeros(d, d), Mat::zeros(d, d));
+        for (t, task) in tasks.iter().enumerate() {
+            let moment: MatRef<'_, f64> = task.second_moment().unwrap_or(identity.as_ref());
+            difference.copy_from(task.least_squares());
+            kernel::add_scaled(difference.as_mut(), -1.0, this.base.as_ref());
+            kernel::mul(pull.as_mut(), difference.as_ref(), moment, 1.0);
+            this.size += kernel::inner(difference.as_ref(), pull.as_ref());
+            let range = t * ld * d..(t + 1) * ld * d;
+            panel::load(&mut this.moments[range.clone()], ld, moment);
+            if kind == Kind::Symmetric {
+                kernel::symmetrise(pull.as_mut());
+                kernel::scale(pull.as_mut(), 2.0);
+            } else {
+                panel::load(&mut this.transposes[range.clone()], ld, pull.transpose());
+            }
+            panel::load(&mut this.pulls[range], ld, pull.as_ref());
+        }
+        Some(this)
+    }
+
+    /// Length of the scratch.
+    pub fn work_len(&self) -> usize {
+        let columns = self.count * self.k;
+        10 * self.ld * columns + 4 * columns * columns + self.ld * self.k + self.k * self.k
+    }
+
+    /// The value; the gradient into `out` where given.
+    pub fn evaluate(&self, x: &Blocks, out: Option<&mut Blocks>, work: &mut [f64]) -> Value {
+        let mut result = out;
+        let (ld, columns) = (self.ld, self.count * self.k);
+        let symmetric = self.kind == Kind::Symmetric;
+        let mut work = self.split(work);
+        self.fix_point(x, &mut work);
+        // <P, bd N - Q>, and the trace of N from its diagonal and that of Q.
+        let mut inner = 0.0;
+        for (a, b) in
+            work.left_gram.chunks_exact(columns).zip(work.left_factor.chunks_exact(columns))
+        {
+            inner += a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
+        }
+        let curvature = kernel::dot(work.right, work.weighted) / self.count as f64;
+        panel::product(work.out, work.left, ld, columns, work.left_factor, columns, columns);
+        let crossed =
+            self.add_by_task(&self.pulls, work.right, work.left, -1.0, work.out, work.spare);
+        // Symmetric adapters have H + H^T packed, which counts twice.
+        let crossed = if symmetric { crossed } else { 2.0 * crossed };
+        if let Some(result) = &mut result {
+            if !symmetric {
+                self.unpack(work.out, result, 0);
+                work.out.fill(0.0);
+                self.add_by_task(
+                    &self.transposes,
+                    work.left,
+                    work.left,
+                    -1.0,
+                    work.out,
+                    work.spare,
+                );
+            }
+            panel::product(work.inner, work.solved, ld, columns, work.left_gram, columns, columns);
+            work.inner.iter_mut().for_each(|entry| *entry = -*entry);
+            self.add_diagonal(work.right, work.left_gram, work.inner, work.small);
+            let inner = &*work.inner;
+            self.add_by_task(&self.moments, inner, inner, 1.0, work.out, work.spare);
+            self.unpack(work.out, result, if symmetric { 0 } else { self.count });
+        }
+        Value {
+            sum: self.size - crossed + inner,
+            terms: self.size.abs() + crossed.abs() + inner.abs(),
+            curvature,
+        }
+    }
+
+    /// `sum_t <E_t, G_t>` with `E_t` formed, at the point that [`Weighted::evaluate`] left in `work`;
+    /// `squares` are three d x d buffers. The value is stationary in the base: the rounding of the
+    /// inverse enters squared.
+    pub fn sum_of_squares(&self, tasks: &Tasks, work: &mut [f64], squares: &mut [f64]) -> f64 {
+        let (d, ld, columns) = (self.d, self.ld, self.count * self.k);
+        let work = self.split(work);
+        let view = |m, columns| MatRef::from_column_major_slice_with_stride(m, d, columns, ld);
+        let (left, right) = (&*work.left, &*work.right);
+        let (base, rest) = squares.split_at_mut(d * d);
+        let (error, moment) = rest.split_at_mut(d * d);
+        let mut base = MatMut::from_column_major_slice_mut(base, d, d);
+        base.copy_from(&self.base);
+        let solved = view(&*work.solved, columns);
+        kernel::mul_add(base.as_mut(), view(left, columns), solved.transpose(), -1.0);
+        let mut error = MatMut::from_column_major_slice_mut(error, d, d);
+        let mut moment = MatMut::from_column_major_slice_mut(&mut moment[..d * d], d, d);
+        let mut sum = 0.0;
+        for (t, task) in tasks.iter().enumerate() {
+            let range = t * ld * self.k..(t + 1) * ld * self.k;
+            error.copy_from(&base);
+            kernel::add_scaled(error.as_mut(), -1.0, task.least_squares());
+            let (u, v) = (view(&left[range.clone()], self.k), view(&right[range], self.k));
+            kernel::mul_add(error.as_mut(), u, v.transpose(), 1.0);
+            match task.second_moment() {
+                Some(s) => kernel::mul(moment.as_mut(), error.as_ref(), s, 1.0),
+                None => moment.copy_from(&error),
+            }
+            sum += kernel::inner(error.as_ref(), moment.as_ref());
+        }
+        sum
+    }
+
+    /// Readies `work` for [`Weighted::second_derivative`] at `x`.
+    pub fn prepare(&self, x: &Blocks, work: &mut [f64]) {
+        self.fix_point(x, &mut self.split(work));
+    }
+
+    /// The Hessian (`full`) or its Gauss-Newton approximation times `v` at the point prepared.
+    pub fn second_derivative(&self, v: &Blocks, result: &mut Blocks, work: &mut [f64], full: bool) {
+        let (ld, d, columns) = (self.ld, self.d, self.count * self.k);
+        let symmetric = self.kind == Kind::Symmetric;
+        let work = self.split(work);
+        self.pack(v, 0, work.direction);
+        self.pack(v, if symmetric { 0 } else { self.count }, work.other_direction);
+        self.by_task(&self.moments, work.other_direction, work.weighted_direction);
+        panel::product(
+            work.solved_direction,
+            &self.inverse,
+            ld,
+            d,
+            work.weighted_direction,
+            ld,
+            columns,
+        );
+        // Left side. bd (B^T + B) - (J + J^T).
+        panel::transposed_product(work.factor, work.solved_direction, work.weighted, ld);
+        work.factor.iter_mut().for_each(|entry| *entry = -*entry);
+        if full {
+            add_transpose(work.factor, columns);
+        }
+        self.add_blocks(work.other_direction, work.weighted, full, work.factor, work.small);
+        panel::product(work.out, work.left, ld, columns, work.factor, columns, columns);
+        panel::product(work.inner, work.direction, ld, columns, work.left_factor, columns, columns);
+        kernel::axpy(1.0, work.inner, work.out);
+        if full {
+            let z = &*work.other_direction;
+            self.add_by_task(&self.pulls, z, z, -1.0, work.out, work.spare);
+        }
+        if !symmetric {
+            self.unpack(work.out, result, 0);
+            work.out.fill(0.0);
+            if full {
+                let z = &*work.direction;
+                self.add_by_task(&self.transposes, z, z, -1.0, work.out, work.spare);
+            }
+        }
+        // Right side, before S_t.
+        panel::transposed_product(work.gram, work.direction, work.left, ld);
+        if full {
+            add_transpose(work.gram, columns);
+        }
+        panel::product(work.inner, work.solved, ld, columns, work.gram, columns, columns);
+        // The directions' own images are not needed any more.
+        let images = work.weighted_direction;
+        panel::product(
+            images,
+            work.solved_direction,
+            ld,
+            columns,
+            work.left_gram,
+            columns,
+            columns,
+        );
+        kernel::axpy(1.0, images, work.inner);
+        work.inner.iter_mut().for_each(|entry| *entry = -*entry);
+        self.add_diagonal(work.right, work.gram, work.inner, work.small);
+        self.add_diagonal(work.other_direction, work.left_gram, work.inner, work.small);
+        let inner = &*work.inner;
+        self.add_by_task(&self.moments, inner, inner, 1.0, work.out, work.spare);
+        self.unpack(work.out, result, if symmetric { 0 } else { self.count });
+    }
+
+    fn split<'w>(&self, work: &'w mut [f64]) -> Work<'w> {
+        let columns = self.count * self.k;
+        let (factor, square) = (self.ld * columns, columns * columns);
+        let (left, rest) = work.split_at_mut(factor);
+        let (right, rest) = rest.split_at_mut(factor);
+        let (weighted, rest) = rest.split_at_mut(factor);
+        let (solved, rest) = rest.split_at_mut(factor);
+        let (left_gram, rest) = rest.split_at_mut(square);
+        let (left_factor, rest) = rest.split_at_mut(square);
+        let (direction, rest) = rest.split_at_mut(factor);
+        let (other_direction, rest) = rest.split_at_mut(factor);
+        let (weighted_direction, rest) = rest.split_at_mut(factor);
+        let (solved_direction, rest) = rest.split_at_mut(factor);
+        let (out, rest) = rest.split_at_mut(factor);
+        let (inner, rest) = rest.split_at_mut(factor);
+        let (gram, rest) = rest.split_at_mut(square);
+        let (factor, rest) = rest.split_at_mut(square);
+        let (spare, small) = rest.split_at_mut(self.ld * self.k);
+        Work {
+            left,
+            right,
+            weighted,
+            solved,
+            left_gram,
+            left_factor,
+            direction,
+            other_direction,
+            weighted_direction,
+            solved_direction,
+            out,
+            inner,
+            gram,
+            factor,
+            spare,
+            small,
+        }
+    }
+
+    /// Packs the factors `first..first + T` of `x` side by side.
+    fn pack(&self, x: &Blocks, first: usize, out: &mut [f64]) {
+        let begin = first * self.d * self.k;
+        let from = &x.as_slice()[begin..begin + self.count * self.d * self.k];
+        for (column, source) in out.chunks_exact_mut(self.ld).zip(from.chunks_exact(self.d)) {
+            column[..self.d].copy_from_slice(source);
+            column[self.d..].fill(0.0);
+        }
+    }
+
+    /// Writes `1/T` times the packed factors into blocks `first..` of `x`.
+    fn unpack(&self, packed: &[f64], x: &mut Blocks, first: usize) {
+        let (begin, weight) = (first * self.d * self.k, 1.0 / self.count as f64);
+        let to = &mut x.as_mut_slice()[begin..begin + self.count * self.d * self.k];
+        for (column, source) in to.chunks_exact_mut(self.d).zip(packed.chunks_exact(self.ld)) {
+            for (x, y) in column.iter_mut().zip(source) {
+                *x = weight * y;
+            }
+        }
+    }
+
+    /// `out = [m_t x_t]` for the panels `m`.
+    fn by_task(&self, m: &[f64], x: &[f64], out: &mut [f64]) {
+        let (ld, d, width) = (self.ld, self.d, self.ld * self.k);
+        for ((m, x), out) in
+            m.chunks_exact(ld * d).zip(x.chunks_exact(width)).zip(out.chunks_exact_mut(width))
+        {
+            panel::product(out, m, ld, d, x, ld, self.k);
+        }
+    }
+
+    /// `out += sign [m_t x_t]`, and returns `sum_t <m_t x_t, y_t>`.
+    fn add_by_task(
+        &self,
+        m: &[f64],
+        x: &[f64],
+        y: &[f64],
+        sign: f64,
+        out: &mut [f64],
+        spare: &mut [f64],
+    ) -> f64 {
+        let (ld, d, width) = (self.ld, self.d, self.ld * self.k);
+        let mut sum = 0.0;
+        for (t, m) in m.chunks_exact(ld * d).enumerate() {
+            let range = t * width..(t + 1) * width;
+            panel::product(spare, m, ld, d, &x[range.clone()], ld, self.k);
+            sum += kernel::dot(spare, &y[range.clone()]);
+            kernel::axpy(sign, spare, &mut out[range]);
+        }
+        sum
+    }
+
+    /// Everything that stands before `direction`, at `x`.
+    fn fix_point(&self, x: &Blocks, work: &mut Work<'_>) {
+        let (ld, d, columns) = (self.ld, self.d, self.count * self.k);
+        self.pack(x, 0, work.left);
+        self.pack(x, if self.kind == Kind::Symmetric { 0 } else { self.count }, work.right);
+        self.by_task(&self.moments, work.right, work.weighted);
+        panel::product(work.solved, &self.inverse, ld, d, work.weighted, ld, columns);
+        panel::transposed_product(work.left_gram, work.left, work.left, ld);
+        panel::transposed_product(work.left_factor, work.solved, work.weighted, ld);
+        work.left_factor.iter_mut().for_each(|entry| *entry = -*entry);
+        self.add_blocks(work.right, work.weighted, false, work.left_factor, work.small);
+    }
+
+    /// Adds the diagonal blocks `a_t^T b_t` (and their transposes, where `both`) to `out`.
+    fn add_blocks(&self, a: &[f64], b: &[f64], both: bool, out: &mut [f64], small: &mut [f64]) {
+        let (k, width, columns) = (self.k, self.ld * self.k, self.count * self.k);
+        for (t, (a, b)) in a.chunks_exact(width).zip(b.chunks_exact(width)).enumerate() {
+            panel::transposed_product(small, a, b, self.ld);
+            for j in 0..k {
+                let column = &mut out[(t * k + j) * columns + t * k..][..k];
+                for (i, x) in column.iter_mut().enumerate() {
+                    *x += small[j * k + i] + if both { small[i * k + j] } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    /// `small = m_tt`, the k x k diagonal block of a square of all columns.
+    fn diagonal(&self, t: usize, m: &[f64], small: &mut [f64]) {
+        let (k, columns) = (self.k, self.count * self.k);
+        for j in 0..k {
+            let from = &m[(t * k + j) * columns + t * k..][..k];
+            small[j * k..(j + 1) * k].copy_from_slice(from);
+        }
+    }
+
+    /// `inner += V bd m`.
+    fn add_diagonal(&self, v: &[f64], m: &[f64], inner: &mut [f64], small: &mut [f64]) {
+        let width = self.ld * self.k;
+        for (t, (v, inner)) in v.chunks_exact(width).zip(inner.chunks_exact_mut(width)).enumerate()
+        {
+            self.diagonal(t, m, small);
+            panel::add_mul_small(inner, v, small, self.ld);
+        }
+    }
+}
+
+/// `m + m^T` in place, square.
+fn add_transpose(m: &mut [f64], n: usize) {
+    for j in 0..n {
+        for i in 0..=j {
+            let sum = m[j * n + i] + m[i * n + j];
+            m[j * n + i] = sum;
+            m[i * n + j] = sum;
+        }
+    }
+}
