@@ -2,6 +2,7 @@
 //! logistic function sets to both. The peer is `peers/shallow_torch.py`, same shapes.
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use peftml_benches::counted::{Counting, allocations};
 use peftml_linalg::{Blocks, Seed};
 use peftml_solvers::{AdamW, Solver};
 use peftml_theory::Objective;
@@ -10,6 +11,9 @@ use peftml_theory::shallow::{
     Adapters, FineTuningObjective, Network, RetrainingObjective, Samples, Sizes, sigmoid_in_place,
 };
 use std::hint::black_box;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 fn samples(d: usize, count: usize, seed: &Seed) -> Samples {
     let mut stream = seed.stream();
@@ -25,9 +29,11 @@ fn start(f: &dyn Objective, seed: &Seed) -> Blocks {
 }
 
 /// AdamW steps on `f`, which the closure repeats: gradient, moments, update.
-fn steps(bench: &mut criterion::Bencher<'_>, f: &dyn Objective, seed: &Seed) {
+fn steps(bench: &mut criterion::Bencher<'_>, f: &dyn Objective, seed: &Seed, id: &str) {
     let solver = AdamW::default();
     let mut state = solver.init(f, start(f, seed)).expect("a finite start");
+    solver.step(f, &mut state).expect("a finite step");
+    println!("allocations {id} {}", allocations(|| solver.step(f, &mut state)));
     bench.iter(|| solver.step(f, black_box(&mut state)));
 }
 
@@ -39,8 +45,10 @@ fn retraining(c: &mut Criterion) {
         let adapters = Some(Adapters { kind: Kind::Asymmetric, rank: 1 });
         let f = RetrainingObjective::new(Sizes::square(d), adapters, &data).expect("an objective");
         group.throughput(Throughput::Elements((tasks * count * d) as u64));
-        let id = BenchmarkId::from_parameter(format!("d{d}-T{tasks}-N{count}-k1"));
-        group.bench_function(id, |bench| steps(bench, &f, &seed));
+        let id = format!("d{d}-T{tasks}-N{count}-k1");
+        let full = format!("retraining-epoch/{id}");
+        let id = BenchmarkId::from_parameter(id);
+        group.bench_function(id, |bench| steps(bench, &f, &seed, &full));
     }
     group.finish();
 }
@@ -55,8 +63,10 @@ fn fine_tuning(c: &mut Criterion) {
         let adapters = Adapters { kind: Kind::Asymmetric, rank };
         let f = FineTuningObjective::new(&network, adapters, &data).expect("an objective");
         group.throughput(Throughput::Elements((count * d) as u64));
-        let id = BenchmarkId::from_parameter(format!("d{d}-n{count}-r{rank}"));
-        group.bench_function(id, |bench| steps(bench, &f, &seed));
+        let id = format!("d{d}-n{count}-r{rank}");
+        let full = format!("fine-tuning-step/{id}");
+        let id = BenchmarkId::from_parameter(id);
+        group.bench_function(id, |bench| steps(bench, &f, &seed, &full));
     }
     group.finish();
 }

@@ -60,6 +60,20 @@ pub fn sampled(d: usize, k: usize, tasks: usize, samples: usize) -> Sampled {
     Sampled { samples, tasks: statistics, start: start(d, k, tasks, Kind::Symmetric, 0.1, &spec) }
 }
 
+/// Sufficient statistics of samples with noise 0.1.
+///
+/// # Panics
+/// If the sizes make no problem.
+pub fn statistics(d: usize, k: usize, tasks: usize, samples: usize, kind: Kind) -> Tasks {
+    let spec = spec(d, k, tasks, samples, kind);
+    let seed = spec.seed(0);
+    let truth = spec.ground_truth(&seed);
+    let draw = |t| peftml_data::synthetic::linear::sample(&truth, t, samples, 0.1, &seed);
+    let samples: Vec<_> = (0..tasks).map(draw).collect();
+    let pairs = samples.iter().map(|(x, y)| (x.as_ref(), y.as_ref()));
+    Tasks::from_samples(pairs).expect("drawn samples are finite")
+}
+
 /// Exact tasks and a start of unit scale.
 ///
 /// # Panics
