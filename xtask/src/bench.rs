@@ -1,12 +1,15 @@
 //! `cargo xtask bench`: Criterion's benches, then the comparison with the peers in one run.
 //!
-//! A suite `S` is the bench target `S` of `benches/`, the program `peftml-bench-S`, or both.
+//! A suite `S` is the bench target `S` of `benches/`, the program `peftml-bench-S`, or both; the suite
+//! `solvers` has `peftml bench` for its comparison. Peers run on the Python named by PEFTML_PYTHON, else on
+//! the environment that `--make-peers` makes in the target folder.
 
 use crate::failure::Failure;
 use crate::flags::{Flag, Parsed, Verb};
-use crate::workspace;
+use crate::{pairs, workspace};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The verb.
 pub const VERB: Verb = Verb {
@@ -17,6 +20,17 @@ pub const VERB: Verb = Verb {
     flags: &[
         Flag { name: "--suite", value: Some("S"), help: "only this suite (default: all)" },
         Flag { name: "--peers", value: None, help: "only the comparison, without Criterion" },
+        Flag {
+            name: "--make-peers",
+            value: None,
+            help: "make the peers' Python environment (benches/peers/requirements.txt), and no more",
+        },
+        Flag {
+            name: "--compare",
+            value: Some("REVISION"),
+            help: "Criterion's benches here and at a revision, in pairs: what got slower",
+        },
+        Flag { name: "--pairs", value: Some("N"), help: "pairs of --compare (default: 5)" },
     ],
     rest: Some("the peers' program, or of cargo bench where there is none"),
     run,
@@ -29,14 +43,29 @@ struct Suite {
     peers: bool,
 }
 
+/// The suite whose comparison the binary `peftml` makes.
+const SOLVERS: &str = "solvers";
+
 fn run(parsed: &Parsed) -> Result<(), Failure> {
-    let mut suites = suites(&workspace::root()?)?;
+    let root = workspace::root()?;
+    if parsed.has("--make-peers") {
+        return make_peers(&root);
+    }
+    let mut suites = suites(&root)?;
     if let Some(wanted) = parsed.value("--suite") {
         if !suites.contains_key(wanted) {
             let known = suites.keys().cloned().collect::<Vec<_>>().join(", ");
             return Err(Failure::Usage(format!("unknown suite `{wanted}`; known: {known}")));
         }
         suites.retain(|name, _| name == wanted);
+    }
+    if let Some(revision) = parsed.value("--compare") {
+        let text = parsed.value("--pairs").unwrap_or("5");
+        let pairs = text.parse().ok().filter(|n| *n >= 2).ok_or_else(|| {
+            Failure::Usage(format!("--pairs {text}: a whole number from 2 is needed"))
+        })?;
+        let (suite, rest) = (parsed.value("--suite"), parsed.rest.as_slice());
+        return pairs::compare(&pairs::Request { revision, suite, pairs, rest });
     }
     for (name, suite) in suites {
         if suite.criterion && !parsed.has("--peers") {
@@ -47,17 +76,48 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
             }
             workspace::run(&mut command)?;
         }
-        if suite.peers {
+        if name == SOLVERS {
+            let mut command = Command::new(workspace::build_peftml(None)?);
+            command.current_dir(&root).arg("bench").args(&parsed.rest);
+            workspace::run(with_python(&mut command, &root))?;
+        } else if suite.peers {
             let mut command = workspace::cargo()?;
             command.args(["run", "--release", "--quiet", "--package", "peftml-benches", "--bin"]);
             command.arg(format!("{PREFIX}{name}")).arg("--").args(&parsed.rest);
-            workspace::run(&mut command)?;
+            workspace::run(with_python(&mut command, &root))?;
         }
     }
     Ok(())
 }
 
 const PREFIX: &str = "peftml-bench-";
+
+/// The Python of the peers' environment.
+fn python(root: &Path) -> PathBuf {
+    let folder = pairs::target(root).join("peers");
+    if cfg!(windows) { folder.join("Scripts/python.exe") } else { folder.join("bin/python") }
+}
+
+/// Names the peers' Python to `command` where the environment is there and nothing else was named.
+fn with_python<'c>(command: &'c mut Command, root: &Path) -> &'c mut Command {
+    let python = python(root);
+    if std::env::var_os("PEFTML_PYTHON").is_none() && python.is_file() {
+        command.env("PEFTML_PYTHON", python);
+    }
+    command
+}
+
+/// A virtual environment with the packages of `benches/peers/requirements.txt`.
+fn make_peers(root: &Path) -> Result<(), Failure> {
+    let folder = pairs::target(root).join("peers");
+    let base = std::env::var_os("PEFTML_PYTHON").unwrap_or_else(|| "python3".into());
+    workspace::run(Command::new(base).args(["-m", "venv"]).arg(&folder))?;
+    let mut install = Command::new(python(root));
+    install.args(["-m", "pip", "install", "--disable-pip-version-check", "--requirement"]);
+    workspace::run(install.arg(root.join("benches/peers/requirements.txt")))?;
+    println!("{}", folder.display());
+    Ok(())
+}
 
 /// The suites that the manifest of `benches/` lists.
 fn suites(root: &Path) -> Result<BTreeMap<String, Suite>, Failure> {

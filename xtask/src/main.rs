@@ -13,6 +13,7 @@ mod faults;
 mod flags;
 mod mutants;
 mod new_method;
+mod pairs;
 mod report;
 mod reproduce;
 mod run;
