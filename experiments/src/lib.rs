@@ -2,6 +2,7 @@
 
 pub mod claims;
 pub mod cli;
+pub mod comparison;
 pub mod config;
 pub mod figures;
 pub mod grid;

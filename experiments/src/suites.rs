@@ -1,5 +1,6 @@
 //! The suites: one line each. Everything else iterates over this list.
 
+use crate::comparison::ComparisonStudy;
 use crate::config::ConfigError;
 use crate::linear::LinearStudy;
 use crate::runs::Study;
@@ -16,6 +17,7 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "linear", open: |table| Ok(Box::new(LinearStudy::new(table)?)) },
     Suite { name: "shallow", open: |table| Ok(Box::new(ShallowStudy::new(table)?)) },
+    Suite { name: "solvers", open: |table| Ok(Box::new(ComparisonStudy::new(table)?)) },
     Suite { name: "theory", open: |table| Ok(Box::new(TheoryStudy::new(table)?)) },
 ];
 

@@ -4,6 +4,7 @@
 //! standard error. Exit status 0; 1 where the work failed (a solver's refusal); 2 for bad usage or
 //! malformed input, with one sentence.
 
+mod bench;
 mod check;
 mod failure;
 mod fine_tune;
@@ -66,6 +67,8 @@ enum Command {
     Standard(standard::Arguments),
     /// Fit a low-rank adapter to one task, the base frozen
     FineTune(fine_tune::Arguments),
+    /// Compare solvers, ours and the packages that people would otherwise use
+    Bench(bench::Arguments),
     /// List the methods of `solve`
     Solvers(solvers::Arguments),
     /// List the parameter-efficient methods, with the parameters that they train on a network
@@ -94,6 +97,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Generate(arguments) => generate::run(&arguments, &cli.common),
         Command::Solve(arguments) => solve::run(&arguments, &cli.common),
         Command::FineTune(arguments) => fine_tune::run(&arguments, &cli.common),
+        Command::Bench(arguments) => bench::run(&arguments, &cli.common),
         Command::Solvers(arguments) => solvers::run(&arguments, &cli.common),
         Command::Methods(arguments) => methods::run(&arguments, &cli.common),
         Command::Check(arguments) => check::run(&arguments, &cli.common),

@@ -59,6 +59,8 @@ const CONFIGS: &[(&str, &str)] = embedded![
     "shallow/sweep_samples.quick",
     "shallow/sweep_k.quick",
     "shallow/optimisers",
+    "solvers/compare",
+    "solvers/compare.quick",
 ];
 
 /// A study's name on the command line: `SUITE/STUDY[.PRESET]`, or the path of a TOML file.
