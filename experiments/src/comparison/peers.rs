@@ -101,31 +101,24 @@ fn outputs(scene: &Scene, names: &[&str]) -> Result<Outputs, String> {
     let folder = tempfile::tempdir().map_err(|e| words(&e))?;
     let file = |name: &str| folder.path().join(name);
     std::fs::write(file("solvers.py"), SCRIPT).map_err(|e| words(&e))?;
+    let write = |name: &str, arrays: &[ArrayRef<'_>]| {
+        npz::stage(&file(name), arrays).and_then(|staged| staged.commit()).map_err(|e| words(&e))
+    };
     let tasks = &scene.tasks;
+    let identity = faer::Mat::<f64>::identity(tasks.dimension(), tasks.dimension());
     let mut arrays = vec![ArrayRef::stack("A", tasks.iter().map(|t| t.least_squares()))];
     if !tasks.is_exact() {
-        let identity = faer::Mat::<f64>::identity(tasks.dimension(), tasks.dimension());
-        let moments =
-            tasks.iter().map(|t| t.second_moment().unwrap_or(identity.as_ref()).to_owned());
-        let moments: Vec<_> = moments.collect();
-        arrays.push(ArrayRef::stack("S", moments.iter().map(|m| m.as_ref())));
-        npz::stage(&file("tasks.npz"), &arrays)
-            .and_then(|staged| staged.commit())
-            .map_err(|e| words(&e))?;
-    } else {
-        npz::stage(&file("tasks.npz"), &arrays)
-            .and_then(|staged| staged.commit())
-            .map_err(|e| words(&e))?;
+        let moments = tasks.iter().map(|t| t.second_moment().unwrap_or(identity.as_ref()));
+        arrays.push(ArrayRef::stack("S", moments));
     }
+    write("tasks.npz", &arrays)?;
     let count = tasks.count();
     let factors = |first: usize| (first..first + count).map(|i| scene.start.block(i));
     let mut arrays = vec![ArrayRef::stack("U", factors(0))];
     if scene.kind == Kind::Asymmetric {
         arrays.push(ArrayRef::stack("V", factors(count)));
     }
-    npz::stage(&file("start.npz"), &arrays)
-        .and_then(|staged| staged.commit())
-        .map_err(|e| words(&e))?;
+    write("start.npz", &arrays)?;
     let mut command = Command::new(python());
     command.arg(file("solvers.py")).arg(file("tasks.npz")).arg(file("start.npz"));
     command.args(["--methods", &names.join(",")]).arg("--out").arg(folder.path());

@@ -177,9 +177,6 @@ pub(super) fn summary(tables: &Tables<'_>, tolerance: f64) -> Summary {
     if parts.is_empty() {
         parts.push("no method has run yet".to_owned());
     }
-    let mut answer = parts.join("; ") + ".";
-    if let Some(first) = answer.get(..1).map(str::to_uppercase) {
-        answer.replace_range(..1, &first);
-    }
+    let answer = format!("From the same starts to the same test, {}.", parts.join("; "));
     Summary { answer, figures }
 }

@@ -266,8 +266,9 @@ impl<'a> ProfileObjective<'a> {
     fn hides_decrease(&self, value: &Value, gradient_squared: f64) -> bool {
         let count = self.tasks.count() as f64;
         let left = count * count * gradient_squared / (8.0 * value.curvature);
+        let shown = left > RESOLVED * value.terms;
         // Also where one of them is not finite.
-        !(left > RESOLVED * value.terms)
+        !shown
     }
 }
 
@@ -288,6 +289,13 @@ impl Objective for ProfileObjective<'_> {
     fn value(&self, x: &Blocks, work: &mut [f64]) -> f64 {
         if let Some(factored) = &self.factored {
             return factored.evaluate(x, None, work);
+        }
+        if let Some(weighted) = &self.weighted {
+            // Without a gradient there is no telling what the expanded sum would hide.
+            let (work, squares) = work.split_at_mut(weighted.work_len());
+            weighted.evaluate(x, None, work);
+            let sum = weighted.sum_of_squares(self.tasks, work, squares);
+            return 0.5 / self.tasks.count() as f64 * sum;
         }
         let mut work = self.split(work);
         self.residual_moments(x, &mut work)
