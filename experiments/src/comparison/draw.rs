@@ -75,7 +75,7 @@ fn times_to_accuracy(table: &Table<'_>) -> Vec<Figure> {
         let cells: Vec<&str> =
             (first..seed.unwrap_or(first)).map(|c| table.text(row, Some(c))).collect();
         let name = table.text(row, method).to_owned();
-        let problem = cells.join(", ");
+        let problem = in_words(&cells);
         match problems.iter_mut().find(|(known, _)| *known == problem) {
             Some((_, methods)) if methods.contains(&name) => {}
             Some((_, methods)) => methods.push(name.clone()),
@@ -121,6 +121,17 @@ fn times_to_accuracy(table: &Table<'_>) -> Vec<Figure> {
         }
     };
     problems.iter().enumerate().map(figure).collect()
+}
+
+/// A problem's cells: size, samples, kind, family and what else is swept.
+fn in_words(cells: &[&str]) -> String {
+    let word = |(i, cell): (usize, &&str)| match (i, *cell) {
+        (1, "0") => if cells.get(3) == Some(&"file") { "" } else { "exact" }.to_owned(),
+        (1, samples) => format!("N={samples}"),
+        (_, cell) => cell.to_owned(),
+    };
+    let words: Vec<String> = cells.iter().enumerate().map(word).filter(|w| !w.is_empty()).collect();
+    words.join(", ")
 }
 
 fn level(i: usize) -> f64 {
