@@ -71,7 +71,7 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
         if suite.criterion && !parsed.has("--peers") {
             let mut command = workspace::cargo()?;
             command.args(["bench", "--package", "peftml-benches", "--bench", &name]);
-            if !suite.peers {
+            if !suite.peers && name != SOLVERS {
                 command.arg("--").args(&parsed.rest);
             }
             workspace::run(&mut command)?;

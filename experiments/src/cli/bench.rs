@@ -200,9 +200,10 @@ fn print_table(scores: &[Score]) -> Result<(), Failure> {
     ))?;
     for Score { method, problems, stationary, global, interval, median_seconds, .. } in scores {
         let interval = format!("{:.0} to {:.0} %", 100.0 * interval.0, 100.0 * interval.1);
+        let median = Some(1e3 * median_seconds).filter(|ms| ms.is_finite());
+        let median = median.map_or("-".to_owned(), |ms| format!("{ms:.3}"));
         print_line(&format!(
-            "{method:<32} {problems:>8} {stationary:>10} {global:>10}   {interval:<13} {:>12.3}",
-            1e3 * median_seconds
+            "{method:<32} {problems:>8} {stationary:>10} {global:>10}   {interval:<13} {median:>12}"
         ))?;
     }
     Ok(())
