@@ -1,6 +1,6 @@
 //! A Criterion bench with the number of its allocations beside: times vary, counts do not.
 //!
-//! A bench program that uses [`bench`] declares [`Counting`] as its global allocator. For every id it prints
+//! A bench program that uses [`bench()`] declares [`Counting`] as its global allocator. For every id it prints
 //! one line, `allocations ID COUNT`: those of one call after the first, which may set up what later
 //! calls share. `cargo xtask bench --compare` reads these lines.
 
