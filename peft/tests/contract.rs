@@ -382,3 +382,30 @@ fn what_does_not_fit_a_layer_is_noted() {
     }
     assert!(noted > 0);
 }
+
+#[test]
+fn nothing_but_its_file_and_its_line_knows_a_method() {
+    let sources = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![sources];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path => files.push((path.clone(), std::fs::read_to_string(path).unwrap())),
+            }
+        }
+    }
+    for entry in peftml_peft::methods::registry() {
+        let module = entry.name.replace('-', "_");
+        let own = |path: &std::path::Path| path.ends_with(format!("methods/{module}.rs"));
+        let quoted = format!("\"{}\"", entry.name);
+        let naming: Vec<_> =
+            files.iter().filter(|(_, text)| text.contains(&quoted)).map(|(path, _)| path).collect();
+        // Its own file is the control: there the name must be found.
+        assert!(naming.len() == 1 && own(naming[0]), "{}: {naming:?}", entry.name);
+        let line = format!("    {module},\n");
+        let registry = files.iter().find(|(path, _)| path.ends_with("methods/mod.rs")).unwrap();
+        assert_eq!(registry.1.matches(&line).count(), 1, "{}", entry.name);
+    }
+}
