@@ -7,6 +7,8 @@ pub mod config;
 pub mod figures;
 pub mod grid;
 pub mod linear;
+#[cfg(test)]
+mod recut;
 pub mod report;
 pub mod runs;
 pub mod shallow;
@@ -15,3 +17,4 @@ pub mod statistics;
 pub mod suites;
 pub mod swept;
 pub mod theory;
+mod two_stage;

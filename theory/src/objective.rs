@@ -1,5 +1,6 @@
 //! What a solver may ask of a function.
 
+use faer::MatMut;
 use peftml_linalg::{Blocks, Layout};
 
 /// The group that leaves an objective alone; its orbits are flat directions.
@@ -18,7 +19,7 @@ pub enum Gauge {
 /// A twice differentiable function on a product of matrix spaces.
 ///
 /// `work` is scratch of length [`Objective::work_len`]: its contents on entry do not matter and
-/// mean nothing on return. With it every evaluation is free of allocation.
+/// mean nothing on return. With it every evaluation but that of the dense matrix is free of allocation.
 pub trait Objective: Sync {
     /// The space of points.
     fn layout(&self) -> &Layout;
@@ -57,6 +58,21 @@ pub trait Objective: Sync {
         work: &mut [f64],
     ) {
         self.gauss_newton_product(x, v, out, work);
+    }
+
+    /// Writes the Gauss-Newton matrix at `x`, n x n for n scalars, into `out`.
+    ///
+    /// For methods that factor it, once an iteration: allocates. As provided it takes n products.
+    fn gauss_newton_matrix(&self, x: &Blocks, mut out: MatMut<'_, f64>, work: &mut [f64]) {
+        let (mut unit, mut product) = (x.zeros_like(), x.zeros_like());
+        for j in 0..unit.as_slice().len() {
+            unit.as_mut_slice()[j] = 1.0;
+            self.gauss_newton_product(x, &unit, &mut product, work);
+            unit.as_mut_slice()[j] = 0.0;
+            for (i, value) in product.as_slice().iter().enumerate() {
+                out[(i, j)] = *value;
+            }
+        }
     }
 
     /// The symmetry group.

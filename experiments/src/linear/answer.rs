@@ -18,7 +18,7 @@ struct Line {
 /// The summary.
 pub(super) fn summary(study: &LinearStudy, tables: &Tables<'_>) -> Summary {
     let table = &tables.trials;
-    let path = study.resolved.swept.first().map_or("test_samples", String::as_str);
+    let path = study.frame.resolved.swept.first().map_or("test_samples", String::as_str);
     let lines = lines(study, table, path);
     let mut figures = Map::new();
     for line in &lines {

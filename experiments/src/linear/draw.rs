@@ -37,8 +37,8 @@ fn colour(label: &str) -> usize {
 
 /// All figures.
 pub(super) fn figures(study: &LinearStudy, tables: &Tables<'_>) -> Vec<Figure> {
-    let swept = Swept { paths: &study.resolved.swept, default: "test_samples" };
-    let shown = study.resolved.config.fine_tuning.shown_steps as f64;
+    let swept = study.frame.swept();
+    let shown = study.frame.resolved.config.fine_tuning.shown_steps as f64;
     let mut figures = curves(study, &swept, tables, shown);
     figures.push(final_excess_risk(study, &swept, &tables.trials));
     figures.push(final_reference_loss(study, &swept, &tables.trials));
@@ -123,7 +123,7 @@ fn curves(study: &LinearStudy, swept: &Swept<'_>, tables: &Tables<'_>, shown: f6
             description: format!(
                 "Loss on the test task against the fine-tuning step at {title}, mean over {} seeds \
                  with the range from the smallest to the largest, by retraining method.",
-                study.seeds.values().len()
+                study.frame.seeds.len()
             ),
         }
     };
@@ -177,7 +177,7 @@ fn final_excess_risk(study: &LinearStudy, swept: &Swept<'_>, table: &Table<'_>) 
              seeds, by retraining method; dashed: theory's prediction and its floor.",
             method.map_or("fine-tuning", |method| method.label),
             words(swept.path()),
-            study.seeds.values().len()
+            study.frame.seeds.len()
         ),
     }
 }
@@ -202,7 +202,7 @@ fn final_reference_loss(study: &LinearStudy, swept: &Swept<'_>, table: &Table<'_
             "Loss on the test task's fine-tuning inputs after {name} against {}, mean and range \
              over {} seeds, by retraining method.",
             words(swept.path()),
-            study.seeds.values().len()
+            study.frame.seeds.len()
         ),
     }
 }
@@ -232,7 +232,7 @@ fn base_error(study: &LinearStudy, swept: &Swept<'_>, table: &Table<'_>) -> Figu
             "Squared Frobenius distance of the base from the common ground truth against {}, mean \
              and range over {} seeds, by retraining method; dashed: theory's prediction.",
             words(swept.path()),
-            study.seeds.values().len()
+            study.frame.seeds.len()
         ),
     }
 }
@@ -267,7 +267,7 @@ fn convergence(study: &LinearStudy, swept: &Swept<'_>, tables: &Tables<'_>) -> F
         description: format!(
             "Squared Frobenius distance of the base from the common ground truth against the \
              retraining round, mean and range over {} seeds, by scheme and sweep point.",
-            study.seeds.values().len()
+            study.frame.seeds.len()
         ),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::scene::Scene;
 use crate::config::ConfigError;
+use crate::two_stage::find_methods;
 use faer::{Mat, MatRef};
 use peftml_linalg::kernel;
 use peftml_solvers::first_order::authors::AuthorsScheme;
@@ -311,25 +312,10 @@ macro_rules! find_all {
             /// [`ConfigError::Value`] for an unknown name (with the known ones), a repeated one, or
             /// no name at all.
             pub fn find_all(names: &[String]) -> Result<Vec<&'static Self>, ConfigError> {
-                let known = || $registry.iter().map(|m| m.name).collect::<Vec<_>>().join(", ");
-                let wrong = |name: &str, what: &str| {
-                    ConfigError::value($key, name, format!("{what}; known are {}", known()))
-                };
-                if names.is_empty() {
-                    return Err(wrong("[]", "at least one method is needed"));
-                }
-                let mut found: Vec<&'static Self> = Vec::with_capacity(names.len());
-                for name in names {
-                    let method = $registry
-                        .iter()
-                        .find(|method| method.name == name)
-                        .ok_or_else(|| wrong(name, "there is no such method"))?;
-                    if found.iter().any(|other| other.name == method.name) {
-                        return Err(wrong(name, "a method may stand only once"));
-                    }
-                    found.push(method);
-                }
-                Ok(found)
+                let known = || $registry.iter().map(|method| method.name.to_owned()).collect();
+                find_methods($key, names, known, |name| {
+                    $registry.iter().find(|method| method.name == name)
+                })
             }
         }
     };

@@ -3,18 +3,11 @@
 
 use super::*;
 use crate::config::resolved::PointConfig;
-use crate::config::{StudyName, load, names, set};
+use crate::config::{names, set};
+use crate::recut::{self, results, table};
+use crate::runs::RunFolder;
 use crate::runs::csv::Table as Csv;
-use crate::runs::{Mixtures, Options, PartName, RunFolder, Shard, Silent, execute, merge};
 use std::path::Path;
-
-fn table(name: &str, edits: &[&str]) -> Table {
-    let mut table = load(&StudyName(name.to_owned())).unwrap();
-    for edit in edits {
-        set(&mut table, edit).unwrap();
-    }
-    table
-}
 
 /// A study small enough for tests.
 const SMALL: [&str; 5] = [
@@ -25,37 +18,8 @@ const SMALL: [&str; 5] = [
     "sweep.test_samples=[40, 80]",
 ];
 
-fn run(table: &Table, home: &Path, threads: usize, shards: usize) -> RunFolder {
-    let study = LinearStudy::new(table).unwrap();
-    let folder = RunFolder::create(home, &study).unwrap();
-    folder.write_config(&study).unwrap();
-    for k in 1..=shards {
-        let text = |s: &str| s.to_owned();
-        let options = Options {
-            threads,
-            allowed: Mixtures::default(),
-            part: PartName { job: text("local"), shard: k.to_string(), restart: text("0") },
-            shard: (shards > 1).then(|| Shard::parse(&format!("{k}/{shards}")).unwrap()),
-        };
-        let execution = execute(&study, &folder, &options, &mut Silent).unwrap();
-        assert!(execution.failed.is_empty(), "{:?}", execution.failed);
-    }
-    merge(&study, &folder, Mixtures::default(), threads, None).unwrap();
-    folder
-}
-
-/// Name and bytes of every file that must not depend on how a run was cut.
-fn results(folder: &RunFolder) -> Vec<(String, Vec<u8>)> {
-    let mut files =
-        vec!["trials.csv".to_owned(), "curves.csv".to_owned(), "summary.json".to_owned()];
-    for entry in std::fs::read_dir(folder.figures()).unwrap() {
-        files.push(format!("figures/{}", entry.unwrap().file_name().into_string().unwrap()));
-    }
-    files.sort();
-    files
-        .into_iter()
-        .map(|name| (name.clone(), std::fs::read(folder.file(&name)).unwrap()))
-        .collect()
+fn run(table: &Table, home: &Path, threads: usize) -> RunFolder {
+    recut::run(&LinearStudy::new(table).unwrap(), home, threads, 1)
 }
 
 #[test]
@@ -86,22 +50,18 @@ fn every_configuration_runs_a_few_iterations() {
 }
 
 #[test]
-fn results_do_not_depend_on_threads_shards_or_the_order_of_trials() {
-    let table = table("linear/sweep_n", &SMALL);
-    let homes: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
-    let expected = results(&run(&table, homes[0].path(), 1, 1));
-    assert!(expected.iter().any(|(name, _)| name.ends_with(".svg")));
-    for (home, (threads, shards)) in homes[1..].iter().zip([(2, 1), (5, 1), (2, 3)]) {
-        assert!(
-            results(&run(&table, home.path(), threads, shards)) == expected,
-            "{threads} {shards}"
-        );
-    }
-    // Control: another seed range gives other bytes.
-    let mut other = table.clone();
+fn results_do_not_depend_on_threads_shards_or_interruptions() {
+    let study = LinearStudy::new(&table("linear/sweep_n", &SMALL)).unwrap();
+    let mut other = table("linear/sweep_n", &SMALL);
     set(&mut other, "seeds=1..4").unwrap();
-    let home = tempfile::tempdir().unwrap();
-    assert!(results(&run(&other, home.path(), 2, 1)) != expected);
+    recut::independent_of_how_it_is_cut(&study, &LinearStudy::new(&other).unwrap());
+}
+
+#[test]
+fn every_leaf_refuses_or_obeys() {
+    for name in ["linear/sweep_t", "linear/sweep_d.authors"] {
+        recut::every_leaf_refuses_or_obeys(name, LinearStudy::new);
+    }
 }
 
 #[test]
@@ -160,10 +120,10 @@ fn the_hash_leaves_out_what_no_trial_depends_on_and_nothing_else() {
 fn swept_values_added_later_are_all_that_is_computed() {
     let home = tempfile::tempdir().unwrap();
     let small = table("linear/sweep_n", &[&SMALL[..4], &["sweep.test_samples=[80]"]].concat());
-    let first = run(&small, home.path(), 2, 1);
+    let first = run(&small, home.path(), 2);
     let parts = std::fs::read_dir(first.parts()).unwrap().count();
     let all = table("linear/sweep_n", &SMALL);
-    let folder = run(&all, home.path(), 2, 1);
+    let folder = run(&all, home.path(), 2);
     assert_eq!(folder, first, "one run folder");
     let mut lines = 0;
     for entry in std::fs::read_dir(folder.parts()).unwrap() {
@@ -173,7 +133,7 @@ fn swept_values_added_later_are_all_that_is_computed() {
     assert_eq!(lines, study.trials().len(), "no trial is computed twice");
     assert_eq!(parts, 1);
     let fresh = tempfile::tempdir().unwrap();
-    assert!(results(&run(&all, fresh.path(), 2, 1)) == results(&folder));
+    assert!(results(&run(&all, fresh.path(), 2)) == results(&folder));
 }
 
 #[test]
@@ -252,7 +212,7 @@ fn risks_stand_where_theory_puts_them() {
         "fine_tuning.methods=[\"reduced-rank-regression\", \"least-squares\"]",
     ];
     let home = tempfile::tempdir().unwrap();
-    let folder = run(&table("linear/sweep_n", &edits), home.path(), 2, 1);
+    let folder = run(&table("linear/sweep_n", &edits), home.path(), 2);
     let text = std::fs::read_to_string(folder.file("trials.csv")).unwrap();
     let csv = Csv::parse(&text).unwrap();
     let ratio = |method: [&str; 3]| {

@@ -2,7 +2,7 @@
 //! every sweep point.
 
 use super::ShallowStudy;
-use super::pairs::{Cell, cells, comparisons};
+use super::pairs::{Cell, cells, comparisons, refinements};
 use crate::runs::{Summary, Tables};
 use crate::statistics::{COVERAGE, SignTest, median_interval, sign_test};
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ pub(super) fn summary(study: &ShallowStudy, tables: &Tables<'_>) -> Summary {
     let mut figures = Map::new();
     let mut sentences = Vec::new();
     for measure in ["reference_mse", "test_mse"] {
-        let cells = cells(&tables.trials, &study.swept(), measure);
+        let cells = cells(&tables.trials, &study.frame.swept(), measure);
         let mut medians = Map::new();
         for cell in &cells {
             medians.insert(name(cell), interval(cell));
@@ -33,6 +33,13 @@ pub(super) fn summary(study: &ShallowStudy, tables: &Tables<'_>) -> Summary {
             }
         }
         figures.insert(format!("{measure}_sign_test"), tests.into());
+        let mut parts = Map::new();
+        for (cell, baseline) in refinements(&cells) {
+            parts.extend(optimiser_part(cell, baseline).map(|part| (name(cell), part)));
+        }
+        if !parts.is_empty() {
+            figures.insert(format!("{measure}_optimisers_part"), parts.into());
+        }
     }
     let answer = match sentences.is_empty() {
         true => "No pair of trials is finished yet.".to_owned(),
@@ -61,6 +68,17 @@ fn interval(cell: &Cell) -> Value {
             "trials": numbers.len(),
         })
     })
+}
+
+/// What another optimiser, or more starts, make of the same problem: the part of the reference
+/// optimiser's median error that they take away, and the paired test.
+fn optimiser_part(cell: &Cell, baseline: &Cell) -> Option<Value> {
+    let median = |cell: &Cell| Some(median_interval(&cell.numbers())?.median);
+    let test = sign_test(cell.pairs(baseline));
+    Some(json!({
+        "against": name(baseline), "part": 1.0 - median(cell)? / median(baseline)?,
+        "wins": test.wins, "losses": test.losses, "ties": test.ties, "p_value": test.p_value,
+    }))
 }
 
 /// `0.0095 against 0.11 at dimension 10 (lower in 38 of 40, p = 1e-9)`.

@@ -19,13 +19,11 @@
 
 use super::methods::{FineTuningMethod, RetrainingMethod};
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, KindName, Seeds, typed};
+use crate::config::{ConfigError, KindName, typed};
+use crate::two_stage::{Leaves, TwoStage, check_positive};
 use peftml_data::synthetic::shallow::ShallowSpec;
 use serde::{Deserialize, Serialize};
 use toml::Table;
-
-/// How many numbers one matrix of samples may hold: 2 GiB of them.
-const MOST_NUMBERS: usize = 1 << 28;
 
 /// One shallow study; see the module's header.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,7 +39,7 @@ pub struct ShallowConfig {
     pub title: String,
     /// The question that the study answers.
     pub question: String,
-    /// Seeds; see [`Seeds`].
+    /// Seeds; see [`Seeds`](crate::config::Seeds).
     pub seeds: String,
     /// Dimension d.
     pub dimension: usize,
@@ -114,41 +112,39 @@ impl PointConfig for ShallowConfig {
     }
 }
 
+impl TwoStage for ShallowConfig {
+    const SUITE: &'static str = "shallow";
+
+    fn leaves(&self) -> Leaves<'_> {
+        Leaves {
+            suite: &self.suite,
+            study: &self.study,
+            preset: &self.preset,
+            title: &self.title,
+            question: &self.question,
+            seeds: &self.seeds,
+            sizes: [
+                self.dimension,
+                self.rank,
+                self.tasks,
+                self.samples_per_task,
+                self.test_samples,
+            ],
+        }
+    }
+}
+
 impl ShallowConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        if self.suite != "shallow" {
-            return Err(ConfigError::value("suite", &self.suite, "this study is of suite shallow"));
-        }
-        for (key, name) in [("study", &self.study), ("preset", &self.preset)] {
-            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-            if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-                let expected = "letters, digits, dots, dashes and underscores: it names a folder";
-                return Err(ConfigError::value(key, format!("\"{name}\""), expected));
-            }
-        }
-        Seeds::parse(&self.seeds)?;
         self.spec().check().map_err(|error| {
             ConfigError::value("the problem", format!("{:?}", self.spec()), error.to_string())
         })?;
-        for (key, count) in [
-            ("samples_per_task", self.samples_per_task),
-            ("test_samples", self.test_samples),
-            ("fresh_samples", self.fresh_samples),
-        ] {
-            if count.checked_mul(self.dimension).is_none_or(|numbers| numbers > MOST_NUMBERS) {
-                let expected = "dimension times samples must be at most 2^28";
-                return Err(ConfigError::value(key, count, expected));
-            }
-        }
+        self.check_leaves(&[("fresh_samples", self.fresh_samples)])?;
         let Self { retraining, fine_tuning, .. } = self;
-        for (key, value) in [
+        check_positive(&[
             ("retraining.step_size", retraining.step_size),
             ("fine_tuning.step_size", fine_tuning.step_size),
-        ] {
-            if !value.is_finite() || value <= 0.0 {
-                return Err(ConfigError::value(key, value, "a positive finite number is needed"));
-            }
-        }
+        ])?;
         for (key, value) in [
             ("retraining.weight_decay", retraining.weight_decay),
             ("fine_tuning.weight_decay", fine_tuning.weight_decay),

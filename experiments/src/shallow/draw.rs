@@ -76,12 +76,12 @@ impl Collected {
 }
 
 fn trials(study: &ShallowStudy) -> usize {
-    study.seeds.values().len()
+    study.frame.seeds.len()
 }
 
 /// The reference's curves: one figure a sweep point.
 fn curves(study: &ShallowStudy, table: &Table<'_>) -> Vec<Figure> {
-    let swept = study.swept();
+    let swept = study.frame.swept();
     let column = |name: &str| table.column(name);
     let several = several_tunings(table);
     let mut points: Vec<(String, String, Collected)> = Vec::new();
@@ -123,7 +123,7 @@ fn curves(study: &ShallowStudy, table: &Table<'_>) -> Vec<Figure> {
 
 /// Medians after fine-tuning against the swept quantity.
 fn finals(study: &ShallowStudy, table: &Table<'_>, measure: &str, what: &str) -> Figure {
-    let swept = study.swept();
+    let swept = study.frame.swept();
     let mut collected = Collected::default();
     for cell in cells(table, &swept, measure) {
         for value in cell.numbers() {
@@ -147,7 +147,7 @@ fn finals(study: &ShallowStudy, table: &Table<'_>, measure: &str, what: &str) ->
 
 /// One point a trial: LoRA-ML against SR; below the diagonal LoRA-ML is better.
 fn paired(study: &ShallowStudy, table: &Table<'_>) -> Figure {
-    let cells = cells(table, &study.swept(), "reference_mse");
+    let cells = cells(table, &study.frame.swept(), "reference_mse");
     let mut series = Vec::new();
     let (mut least, mut most) = (f64::INFINITY, 0.0_f64);
     for (index, (meta, standard)) in comparisons(&cells).into_iter().enumerate() {

@@ -1,9 +1,10 @@
 //! Trials read back from a merged table: values by sweep point, fine-tuning and retraining method, and
 //! pairs of them by seed.
 
-use super::methods::RetrainingMethod;
+use super::methods::{OPTIMISERS, RetrainingMethod};
 use crate::runs::csv::Table;
 use crate::swept::Swept;
+use crate::two_stage::SIZES;
 
 /// Trials of one sweep point, fine-tuning method and rank, and retraining method.
 pub struct Cell {
@@ -11,6 +12,8 @@ pub struct Cell {
     pub title: String,
     /// Position on the swept axis.
     pub x: f64,
+    /// The problem's sizes: cells of one problem differ in how it is solved.
+    pub problem: Vec<String>,
     /// Fine-tuning method and adapter rank, in words where the study has several.
     pub tuning: String,
     /// Retraining method.
@@ -48,12 +51,13 @@ pub fn cells(table: &Table<'_>, swept: &Swept<'_>, column: &str) -> Vec<Cell> {
             continue;
         };
         let title = swept.title(table, row);
+        let problem = SIZES.map(|size| table.text(row, table.column(size)).to_owned()).to_vec();
         let tuning = if several { tuning_of(table, row) } else { String::new() };
         let found = cells.iter().position(|cell| {
             cell.title == title && cell.tuning == tuning && cell.method.name() == method.name()
         });
         let at = found.unwrap_or_else(|| {
-            cells.push(Cell { title, x, tuning, method, values: Vec::new() });
+            cells.push(Cell { title, x, problem, tuning, method, values: Vec::new() });
             cells.len() - 1
         });
         cells[at].values.push((table.text(row, seed).to_owned(), number));
@@ -76,6 +80,21 @@ pub fn comparisons(cells: &[Cell]) -> Vec<(&Cell, &Cell)> {
     adapted.filter_map(|cell| Some((cell, baseline(&cell)?))).collect()
 }
 
+/// Other ways of solving the same problem beside the reference's: each cell with the first one of its
+/// problem, model and fine-tuning that the reference's optimiser made.
+pub fn refinements(cells: &[Cell]) -> Vec<(&Cell, &Cell)> {
+    let baseline = |cell: &Cell| {
+        cells.iter().find(|other| {
+            other.method.optimiser.name == OPTIMISERS[0].name
+                && other.method.model.name == cell.method.model.name
+                && other.problem == cell.problem
+                && other.tuning == cell.tuning
+        })
+    };
+    let pairs = cells.iter().filter_map(|cell| Some((cell, baseline(cell)?)));
+    pairs.filter(|(cell, baseline)| !std::ptr::eq(*cell, *baseline)).collect()
+}
+
 /// A row's retraining method.
 pub fn method_of(table: &Table<'_>, row: usize) -> Option<RetrainingMethod> {
     let cell = |name: &str| table.text(row, table.column(name));
@@ -95,9 +114,9 @@ pub fn tuning_of(table: &Table<'_>, row: usize) -> String {
 /// Whether some retraining of one point and seed is fine-tuned in more than one way.
 pub fn several_tunings(table: &Table<'_>) -> bool {
     let key = |row: usize| {
-        ["dimension", "rank", "tasks", "samples_per_task", "test_samples", "seed", "retraining"]
+        SIZES
             .iter()
-            .chain(&["solver"])
+            .chain(&["seed", "retraining", "solver"])
             .map(|name| table.text(row, table.column(name)))
             .collect::<Vec<_>>()
     };

@@ -2,16 +2,14 @@
 
 use super::*;
 use crate::config::{StudyName, load, names, set};
+use crate::recut;
 use crate::runs::csv::Table as Csv;
 
 fn small(edits: &[&str]) -> ShallowStudy {
-    let mut table = load(&StudyName("shallow/sweep_t.quick".into())).unwrap();
     let fixed = ["seeds=0..3", "dimension=4", "samples_per_task=30", "test_samples=20"];
     let cheap = ["fresh_samples=50", "retraining.epochs=40", "fine_tuning.steps=30"];
-    for edit in fixed.iter().chain(&cheap).chain(edits) {
-        set(&mut table, edit).unwrap();
-    }
-    ShallowStudy::new(&table).unwrap()
+    let edits = [&fixed[..], &cheap, edits].concat();
+    ShallowStudy::new(&recut::table("shallow/sweep_t.quick", &edits)).unwrap()
 }
 
 fn run_all(study: &ShallowStudy, trials: &[Trial]) -> Vec<Outcome> {
@@ -54,11 +52,16 @@ fn presets_hold_the_numbers_of_the_experiments() {
         ] {
             let table = load(&StudyName(format!("shallow/{study}{preset}"))).unwrap();
             let study = ShallowStudy::new(&table).unwrap();
-            assert_eq!(study.resolved.swept, [leaf]);
-            let swept: Vec<i64> =
-                study.resolved.points.iter().map(|(v, _)| v[0].1.as_integer().unwrap()).collect();
+            assert_eq!(study.frame.resolved.swept, [leaf]);
+            let swept: Vec<i64> = study
+                .frame
+                .resolved
+                .points
+                .iter()
+                .map(|(v, _)| v[0].1.as_integer().unwrap())
+                .collect();
             assert_eq!(swept, values);
-            let c = &study.resolved.config;
+            let c = &study.frame.resolved.config;
             assert_eq!((c.dimension, c.rank, c.tasks), (10, 1, 3));
             assert_eq!((c.samples_per_task, c.test_samples, c.fresh_samples), (1000, 100, 10000));
             assert_eq!((c.noise_std, c.biases), (0.1, false));
@@ -67,7 +70,7 @@ fn presets_hold_the_numbers_of_the_experiments() {
             assert_eq!((f.steps, f.starts, f.step_size, f.weight_decay), (15_000, 1, 1e-3, 0.01));
             assert_eq!(r.methods, ["standard/adamw", "lora-ml/adamw"]);
             assert_eq!(f.methods, ["adamw"]);
-            let seeds = study.seeds.values().len();
+            let seeds = study.frame.seeds.len();
             assert_eq!(seeds, if preset.is_empty() { 40 } else { 10 });
         }
     }
@@ -96,19 +99,34 @@ fn values_that_cannot_be_are_refused_by_name() {
     }
 }
 
+#[test]
+fn results_do_not_depend_on_threads_shards_or_interruptions() {
+    let edits = ["sweep.tasks=[2,3]", "retraining.starts=2"];
+    let study = small(&edits);
+    let other = small(&[&edits[..], &["seeds=1..4"]].concat());
+    recut::independent_of_how_it_is_cut(&study, &other);
+}
+
+#[test]
+fn every_leaf_refuses_or_obeys() {
+    for name in ["shallow/sweep_t", "shallow/optimisers"] {
+        recut::every_leaf_refuses_or_obeys(name, ShallowStudy::new);
+    }
+}
+
 /// Rows, figures and summary of a whole small study; a trial's lines do not depend on its company.
 #[test]
 fn a_small_study_runs_from_trials_to_figures() {
     let methods = "retraining.methods=[\"standard/adamw\",\"lora-ml/adamw\",\"standard/l-bfgs\",\
-                   \"lora-ml/l-bfgs\",\"lora-ml/trust-region\"]";
+                   \"lora-ml/l-bfgs\",\"lora-ml/trust-region\",\"lora-ml/levenberg-marquardt\"]";
     let study = small(&["sweep.tasks=[2,3]", methods, "retraining.starts=2"]);
     let trials = study.trials();
-    assert_eq!(trials.len(), 2 * 3 * 5);
+    assert_eq!(trials.len(), 2 * 3 * 6);
     let outcomes = run_all(&study, &trials);
     let group: Vec<&Trial> = trials.iter().filter(|trial| trial.group == 1).collect();
     let mut together = Vec::new();
     study.run(&group, &mut |_, outcome| together.push(outcome.unwrap()));
-    for (outcome, alone) in together.iter().zip(&outcomes[5..10]) {
+    for (outcome, alone) in together.iter().zip(&outcomes[6..12]) {
         assert_eq!((&outcome.trials, &outcome.curves), (&alone.trials, &alone.curves));
     }
 
@@ -122,7 +140,7 @@ fn a_small_study_runs_from_trials_to_figures() {
     };
     assert!(Csv::parse(&joined(&headers.timings, lines(|o| &o.timings))).is_ok());
     // T = 2 is fine-tuned at ranks 1 and 3.
-    assert_eq!(tables.trials.len(), 3 * 5 * (2 + 1));
+    assert_eq!(tables.trials.len(), 3 * 6 * (2 + 1));
     for measure in MEASURES {
         let column = tables.trials.column(measure);
         assert!((0..tables.trials.len()).all(|row| tables.trials.number(row, column).is_some()));
@@ -139,6 +157,10 @@ fn a_small_study_runs_from_trials_to_figures() {
     let summary = study.summary(&tables);
     assert!(summary.answer.contains("tasks 3"), "{}", summary.answer);
     let test = &summary.figures["reference_mse_sign_test"]["tasks 2, rank 3: lora-ml/adamw"];
+    let part = &summary.figures["test_mse_optimisers_part"];
+    let part = &part["tasks 3, rank 1: lora-ml/l-bfgs"];
+    assert_eq!(part["against"], "tasks 3, rank 1: lora-ml/adamw");
+    assert!(part["part"].as_f64().unwrap() < 1.0);
     assert_eq!(test["against"], "standard/adamw");
     assert_eq!(test["wins"].as_u64().unwrap() + test["losses"].as_u64().unwrap(), 3);
 }

@@ -10,6 +10,7 @@
 //! so that a gradient costs `2 r (2 d + 3 h)` flops and h logistic functions a sample.
 //! Source: Block et al. 2025 (arXiv:2410.22264), experiments.
 
+use super::gauss_newton::{self, Derivative, Trained};
 use super::kernel::{
     Panels, ResidualSums, Start, activate, add_residuals, back_propagate, outer, pack, product,
     subtract_labels,
@@ -22,6 +23,7 @@ use super::second_order::{Curvature, SecondOrder, SecondOrderSums};
 use super::{Network, ShallowError, Sizes};
 use crate::linear::Kind;
 use crate::objective::{Gauge, Objective};
+use faer::MatMut;
 use peftml_linalg::{Blocks, Layout};
 
 /// The objective; see the module's header.
@@ -83,6 +85,20 @@ impl<'a> FineTuningObjective<'a> {
     fn second_layer(&self) -> &[f64] {
         let (h, d) = (self.sizes.hidden, self.sizes.inputs);
         &self.network.weights().as_slice()[h * d..][..h]
+    }
+
+    /// Packs `[W + U V^T, b]`.
+    fn pack_tuned(&self, point: &[f64], panels: &mut [f64]) {
+        let (h, d) = (self.sizes.hidden, self.sizes.inputs);
+        let [left, right] = self.factors().map(|range| &point[range]);
+        let weights = self.network.weights().as_slice();
+        pack(h, self.sizes.columns(), panels, |i, j| {
+            if j == d {
+                return weights[h * d + h + i];
+            }
+            (0..self.adapters.rank)
+                .fold(weights[j * h + i], |sum, r| sum + left[r * h + i] * right[r * d + j])
+        });
     }
 
     /// Lengths of the scratch: doubles, then quads. Shared by first and second order.
@@ -156,7 +172,6 @@ impl<'a> FineTuningObjective<'a> {
         let columns = self.sizes.columns();
         let matrix = h * columns;
         let [left, right] = self.factors();
-        let weights = self.network.weights().as_slice();
         let (point, step) = (x.as_slice(), v.as_slice());
         let factor = |from: &[f64], i: usize, j: usize, r: usize| {
             (from[left.start + r * h + i], from[right.start + r * d + j])
@@ -167,15 +182,7 @@ impl<'a> FineTuningObjective<'a> {
         let (g_change, rest) = rest.split_at_mut(matrix);
         let (zeros, rest) = rest.split_at_mut(h);
         zeros.fill(0.0);
-        pack(h, columns, first, |i, j| {
-            if j == d {
-                return weights[h * d + h + i];
-            }
-            (0..r).fold(weights[j * h + i], |sum, r| {
-                let (u, v) = factor(point, i, j, r);
-                sum + u * v
-            })
-        });
+        self.pack_tuned(point, first);
         pack(h, columns, direction, |i, j| {
             if j == d {
                 return 0.0;
@@ -235,6 +242,18 @@ impl Objective for FineTuningObjective<'_> {
 
     fn gauss_newton_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]) {
         self.curvature_product(Curvature::GaussNewton, (x, v), out, work);
+    }
+
+    fn gauss_newton_matrix(&self, x: &Blocks, mut out: MatMut<'_, f64>, work: &mut [f64]) {
+        let first = &mut work[..self.sizes.hidden * self.sizes.columns()];
+        self.pack_tuned(x.as_slice(), first);
+        let c = self.second_layer();
+        let effective = gauss_newton::effective(self.samples, first, c, Trained::First);
+        let mut derivative = Derivative::empty(self.sizes, Trained::First);
+        let [left, right] = self.factors();
+        derivative.add_factors(self.sizes, x.as_slice(), (left, right));
+        out.fill(0.0);
+        derivative.add_to(&effective, out);
     }
 
     fn gauge(&self) -> Gauge {

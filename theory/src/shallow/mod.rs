@@ -13,6 +13,7 @@
 
 mod error;
 mod fine_tuning;
+mod gauss_newton;
 mod kernel;
 mod lanes;
 mod network;

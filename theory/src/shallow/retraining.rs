@@ -13,6 +13,7 @@
 //! Source: Block et al. 2025 (arXiv:2410.22264), experiments. All in double precision. Cost of a
 //! gradient: `4 h (d + k)` flops and one logistic function a hidden unit, for every sample.
 
+use super::gauss_newton::{self, Derivative, Trained};
 use super::kernel::{GradientSums, Panels, Pass, ResidualSums, pack};
 use super::lanes::{Quad, dispatch};
 use super::network::{check_sizes, output_bias, pack_first};
@@ -21,6 +22,7 @@ use super::second_order::{Curvature, SecondOrder, SecondOrderSums};
 use super::{ShallowError, Sizes};
 use crate::linear::Kind;
 use crate::objective::{Gauge, Objective};
+use faer::MatMut;
 use peftml_linalg::{Blocks, Layout};
 
 /// Which adapters are trained beside the base.
@@ -340,6 +342,23 @@ impl Objective for RetrainingObjective<'_> {
 
     fn gauss_newton_product(&self, x: &Blocks, v: &Blocks, out: &mut Blocks, work: &mut [f64]) {
         self.curvature_product(Curvature::GaussNewton, (x, v), out, work);
+    }
+
+    fn gauss_newton_matrix(&self, x: &Blocks, mut out: MatMut<'_, f64>, work: &mut [f64]) {
+        let work = self.split(work);
+        out.fill(0.0);
+        let c = self.second_layer(x);
+        let network = Derivative::of_network(self.sizes);
+        for (t, samples) in self.tasks.iter().enumerate() {
+            self.pack_task(x, t, work.first);
+            let effective = gauss_newton::effective(samples, work.first, c, Trained::Both);
+            let mut derivative = network.clone();
+            if let Some(adapters) = self.adapters {
+                let [left, right] = self.factors(adapters, t);
+                derivative.add_factors(self.sizes, x.as_slice(), (left, right));
+            }
+            derivative.add_to(&effective, out.as_mut());
+        }
     }
 
     fn gauge(&self) -> Gauge {

@@ -127,6 +127,45 @@ fn gradients_and_hessian_products_have_the_right_slopes() {
     }
 }
 
+/// Columns of the dense matrix, spread over all blocks, against products; the Hessian is another one.
+#[test]
+fn the_dense_gauss_newton_matrix_is_that_of_the_products() {
+    let mut stream = Seed::root(6).child("shallow").stream();
+    for case in cases() {
+        let data = data(&case, &mut stream);
+        let f = RetrainingObjective::new(case.sizes, case.adapters, &data.samples).unwrap();
+        let x = random(&f, 0.5, &mut stream);
+        dense_is_products(&f, &x, case.sizes);
+        let Some(adapters) = case.adapters else { continue };
+        let network = Network::from_blocks(case.sizes, &x).unwrap();
+        let f = FineTuningObjective::new(&network, adapters, &data.samples[0]).unwrap();
+        let x = random(&f, 0.5, &mut stream);
+        dense_is_products(&f, &x, case.sizes);
+    }
+}
+
+fn dense_is_products(f: &dyn Objective, x: &Blocks, sizes: Sizes) {
+    let n = x.as_slice().len();
+    let mut dense = Mat::from_fn(n, n, |_, _| f64::NAN);
+    f.gauss_newton_matrix(x, dense.as_mut(), &mut vec![f64::NAN; f.work_len()]);
+    let (mut unit, mut product, mut full) = (x.zeros_like(), x.zeros_like(), x.zeros_like());
+    let mut work = vec![0.0; f.work_len()];
+    let (mut error, mut residual_terms) = (0.0_f64, 0.0_f64);
+    for j in (0..n).step_by(n.div_ceil(60)) {
+        unit.as_mut_slice()[j] = 1.0;
+        f.gauss_newton_product(x, &unit, &mut product, &mut work);
+        f.hessian_product(x, &unit, &mut full, &mut work);
+        unit.as_mut_slice()[j] = 0.0;
+        for (i, (value, full)) in product.as_slice().iter().zip(full.as_slice()).enumerate() {
+            error = error.max((dense[(i, j)] - value).abs());
+            residual_terms = residual_terms.max((full - value).abs());
+        }
+    }
+    // Sums of 400 products: some 400 roundings of their largest.
+    assert!(error < 1e-13 * dense.norm_max(), "{sizes:?} {error}");
+    assert!(residual_terms > 1e-3 * dense.norm_max(), "{sizes:?}: no teeth");
+}
+
 /// Wrong by one part in 10^6 of one block: the slopes must see it.
 struct Wrong<'a>(RetrainingObjective<'a>);
 
