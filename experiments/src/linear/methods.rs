@@ -60,7 +60,7 @@ pub const RETRAINING: &[RetrainingMethod] = &[
         retraining: "standard",
         solver: |_| "authors",
         is_standard: true,
-        cost: |c| 0.3 * (c.retraining.rounds * c.dimension.pow(3)) as f64,
+        cost: |c| 0.3 * c.retraining.rounds as f64 * (c.dimension as f64).powi(3),
         retrain: standard_authors,
         theory: standard_theory,
     },
@@ -111,9 +111,9 @@ pub const RETRAINING: &[RetrainingMethod] = &[
 ];
 
 fn authors_cost(c: &super::config::LinearConfig) -> f64 {
-    let (d, k) = (c.dimension, c.rank);
-    let inner = c.retraining.inner_steps * 4 * d * d * k;
-    0.3 * (c.retraining.rounds * c.tasks * (inner + 2 * d * d * d)) as f64
+    let (d, k) = (c.dimension as f64, c.rank as f64);
+    let inner = c.retraining.inner_steps as f64 * 4.0 * d * d * k;
+    0.3 * c.retraining.rounds as f64 * c.tasks as f64 * (inner + 2.0 * d * d * d)
 }
 
 fn standard_authors(
@@ -235,7 +235,10 @@ pub const FINE_TUNING: &[FineTuningMethod] = &[
         label: "gradient steps",
         rank: |config| config.adapter_rank(),
         parameters: |d, r| 2 * d * r,
-        cost: |c| 0.3 * (c.fine_tuning.steps * 6 * c.dimension.pow(2) * c.adapter_rank()) as f64,
+        cost: |c| {
+            let entries = (c.dimension as f64).powi(2) * c.adapter_rank() as f64;
+            1.8 * c.fine_tuning.steps as f64 * entries
+        },
         fine_tune: gradient,
         risk: adapter_risk,
     },

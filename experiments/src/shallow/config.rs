@@ -153,13 +153,16 @@ impl ShallowConfig {
                 return Err(ConfigError::value(key, value, "a finite number from 0 is needed"));
             }
         }
-        for (key, starts, iterations) in [
-            ("retraining.starts", retraining.starts, retraining.epochs),
-            ("fine_tuning.starts", fine_tuning.starts, fine_tuning.steps),
+        for ([starts_key, budget_key], starts, budget) in [
+            (["retraining.starts", "retraining.epochs"], retraining.starts, retraining.epochs),
+            (["fine_tuning.starts", "fine_tuning.steps"], fine_tuning.starts, fine_tuning.steps),
         ] {
-            if starts == 0 || starts > iterations {
-                let expected = "at least 1, and at least one iteration for each is needed";
-                return Err(ConfigError::value(key, starts, expected));
+            if budget == 0 {
+                return Err(ConfigError::value(budget_key, budget, "at least 1 is needed"));
+            }
+            if starts == 0 || starts > budget {
+                let expected = format!("at least 1, and at most {budget_key} = {budget}");
+                return Err(ConfigError::value(starts_key, starts, expected));
             }
         }
         RetrainingMethod::find_all(&retraining.methods)?;

@@ -107,7 +107,8 @@ fn curves(study: &ShallowStudy, table: &Table<'_>) -> Vec<Figure> {
             .copied()
             .collect::<Vec<_>>()
             .join("_"),
-        title: format!("Fine-tuning, {title}").trim_end_matches(", ").to_owned(),
+        title: format!("Fine-tuning, {title}: median of {} trials", trials(study))
+            .replace(", :", ":"),
         x: Axis::log("fine-tuning step"),
         y: Axis::log("mean squared error on the fine-tuning inputs"),
         series: collected.into_series(),
@@ -132,7 +133,7 @@ fn finals(study: &ShallowStudy, table: &Table<'_>, measure: &str, what: &str) ->
     }
     Figure {
         name: format!("final_{measure}"),
-        title: "After fine-tuning".into(),
+        title: format!("After fine-tuning: median of {} trials", trials(study)),
         x: swept.axis(table),
         y: Axis::log(what),
         series: collected.into_series(),

@@ -120,7 +120,11 @@ pub fn several_tunings(table: &Table<'_>) -> bool {
             .map(|name| table.text(row, table.column(name)))
             .collect::<Vec<_>>()
     };
-    // Rows of one trial are neighbours.
-    (1..table.len())
-        .any(|row| key(row) == key(row - 1) && tuning_of(table, row) != tuning_of(table, row - 1))
+    // Rows of one trial are neighbours; those of its retraining have no fine-tuning.
+    let fine_tuning = table.column("fine_tuning");
+    let rows: Vec<usize> =
+        (0..table.len()).filter(|row| !table.text(*row, fine_tuning).is_empty()).collect();
+    rows.windows(2).any(|pair| {
+        key(pair[0]) == key(pair[1]) && tuning_of(table, pair[0]) != tuning_of(table, pair[1])
+    })
 }

@@ -1,5 +1,6 @@
 //! The shallow studies through the machinery of runs.
 
+use super::pairs::several_tunings;
 use super::*;
 use crate::config::{StudyName, load, names, set};
 use crate::recut;
@@ -85,7 +86,7 @@ fn values_that_cannot_be_are_refused_by_name() {
         ("retraining.methods=[]", "retraining.methods"),
         ("fine_tuning.methods=[\"adamw\",\"adamw\"]", "twice"),
         ("fine_tuning.starts=0", "fine_tuning.starts"),
-        ("retraining.epochs=0", "retraining.starts"),
+        ("retraining.epochs=0", "retraining.epochs"),
         ("retraining.step_size=inf", "retraining.step_size"),
         ("fine_tuning.weight_decay=-0.1", "fine_tuning.weight_decay"),
         ("kind=diagonal", "asymmetric"),
@@ -150,6 +151,14 @@ fn a_small_study_runs_from_trials_to_figures() {
     let expected = ["reference_mse_tasks_2", "reference_mse_tasks_3", "final_reference_mse"];
     assert_eq!(names[..3], expected);
     assert_eq!(names[3..], ["final_test_mse", "paired"]);
+    // T = 2 alone is fine-tuned at two ranks: elsewhere labels need not say the rank.
+    let ranks = |figure: &Figure| figure.series.iter().any(|series| series.label.contains("rank"));
+    assert!(ranks(&figures[0]));
+    let three = small(&["sweep.tasks=[3]", "retraining.epochs=5", "fine_tuning.steps=3"]);
+    let curves = run_all(&three, &three.trials());
+    let curves = joined(&headers.curves, curves.iter().flat_map(|o| o.curves.clone()));
+    let curves = Csv::parse(&curves).unwrap();
+    assert!(!several_tunings(&curves) && several_tunings(&tables.curves));
     let paired = &figures[4];
     // Two optimisers have a baseline; T = 2 has two ranks; one diagonal.
     assert_eq!(paired.series.len(), 2 * 3 + 1);
