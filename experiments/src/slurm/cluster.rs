@@ -1,7 +1,7 @@
-//! The three questions that are put to Slurm.
+//! What is asked of Slurm.
 
 use super::SlurmError;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -13,11 +13,17 @@ pub trait Cluster {
     /// [`SlurmError::Command`] with Slurm's own words.
     fn submit(&self, script: &Path) -> Result<String, SlurmError>;
 
-    /// Ids of one's jobs that wait, run or complete; array elements as `17_3`.
+    /// One's jobs that wait, run or complete: id (array elements as `17_3`) and why a job waits.
     ///
     /// # Errors
     /// [`SlurmError::Command`] where the controller does not answer.
-    fn alive(&self) -> Result<BTreeSet<String>, SlurmError>;
+    fn alive(&self) -> Result<BTreeMap<String, String>, SlurmError>;
+
+    /// Lets a held job go.
+    ///
+    /// # Errors
+    /// [`SlurmError::Command`] with Slurm's own words.
+    fn release(&self, job: &str) -> Result<(), SlurmError>;
 
     /// Largest size of an array: indices are below it.
     ///
@@ -37,10 +43,14 @@ impl Cluster for Slurm {
             .ok_or_else(|| SlurmError::Command { command: "sbatch", reason: output.clone() })
     }
 
-    fn alive(&self) -> Result<BTreeSet<String>, SlurmError> {
+    fn alive(&self) -> Result<BTreeMap<String, String>, SlurmError> {
         // Asked for all of one's jobs: about a forgotten id `squeue` would fail instead of saying nothing.
-        let output = ask("squeue", &["--noheader", "--array", "--me", "--format=%i"])?;
-        Ok(output.split_whitespace().map(String::from).collect())
+        let output = ask("squeue", &["--noheader", "--array", "--me", "--format=%i %r"])?;
+        Ok(jobs(&output))
+    }
+
+    fn release(&self, job: &str) -> Result<(), SlurmError> {
+        ask("scontrol", &["release", job]).map(drop)
     }
 
     fn max_array_size(&self) -> Result<usize, SlurmError> {
@@ -68,6 +78,15 @@ fn job_id(output: &str) -> Option<String> {
     (!id.is_empty() && id.chars().all(|c| c.is_ascii_digit())).then(|| id.to_owned())
 }
 
+/// Ids and reasons, one job a line.
+fn jobs(output: &str) -> BTreeMap<String, String> {
+    let lines = output.lines().map(str::trim).filter(|line| !line.is_empty());
+    lines
+        .map(|line| line.split_once(' ').unwrap_or((line, "")))
+        .map(|(id, reason)| (id.to_owned(), reason.trim().replace('_', " ")))
+        .collect()
+}
+
 /// The value of `name` in `scontrol show config`.
 fn setting<'t>(output: &'t str, name: &str) -> Option<&'t str> {
     output.lines().find_map(|line| {
@@ -89,5 +108,9 @@ mod tests {
         let config = "MaxArraySize            = 10001\nMaxJobCount = 20000\n";
         assert_eq!(setting(config, "MaxArraySize"), Some("10001"));
         assert_eq!(setting(config, "Max"), None);
+        let queue = jobs("12_4 Resources\n 12_1 launch_failed_requeued_held\n13\n\n");
+        assert_eq!(queue.len(), 3);
+        assert_eq!(queue["12_1"], "launch failed requeued held");
+        assert_eq!(queue["13"], "");
     }
 }

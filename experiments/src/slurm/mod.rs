@@ -15,11 +15,14 @@ pub use cluster::{Cluster, Slurm};
 use crate::runs::{About, RunError, RunFolder, Shard, Study, Trial, unfinished, write_atomically};
 use script::Job;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Shards of a run that says nothing: a dispatch costs about a second, so not one a trial.
 const DEFAULT_SHARDS: usize = 16;
+
+/// Why Slurm holds an element that it could not launch.
+const LAUNCH_FAILED: &str = "launch failed requeued held";
 
 /// What is asked of the cluster; texts go to `sbatch` as they are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,9 +165,13 @@ pub struct Submission {
 
 impl Submission {
     /// The shards that still wait or run.
-    fn alive(&self, queue: &BTreeSet<String>) -> Vec<usize> {
-        let element = |index: &usize| queue.contains(&format!("{}_{index}", self.array));
-        self.indices.iter().copied().filter(element).collect()
+    fn alive(&self, queue: &BTreeMap<String, String>) -> Vec<usize> {
+        let alive = |index: &usize| queue.contains_key(&self.element(*index));
+        self.indices.iter().copied().filter(alive).collect()
+    }
+
+    fn element(&self, index: usize) -> String {
+        format!("{}_{index}", self.array)
     }
 }
 
@@ -196,7 +203,7 @@ impl Engine<'_> {
     /// [`SlurmError`]; the cluster is not asked.
     pub fn dry_run(&self) -> Result<Option<[String; 2]>, SlurmError> {
         let recorded = self.recorded()?;
-        let plan = self.plan(&recorded, &BTreeSet::new())?;
+        let plan = self.plan(&recorded, &BTreeMap::new())?;
         if plan.indices.is_empty() {
             return Ok(None);
         }
@@ -251,7 +258,9 @@ impl Engine<'_> {
         Ok(Some(submission))
     }
 
-    /// Number of array elements and merges of this run that still wait or run.
+    /// Number of array elements and merges of this run that still wait or run. Elements that Slurm
+    /// holds because it could not launch them are let go: a controller that was lost may try to launch
+    /// what runs already, and an element that runs twice does no harm.
     ///
     /// # Errors
     /// [`SlurmError`].
@@ -261,8 +270,16 @@ impl Engine<'_> {
             return Ok(0);
         }
         let queue = self.cluster.alive()?;
+        for submission in &recorded {
+            for index in submission.alive(&queue) {
+                let element = submission.element(index);
+                if queue[&element] == LAUNCH_FAILED {
+                    self.cluster.release(&element)?;
+                }
+            }
+        }
         let merges = recorded.iter().filter_map(|submission| submission.merge.as_ref());
-        let merges = merges.filter(|id| queue.contains(*id)).count();
+        let merges = merges.filter(|id| queue.contains_key(*id)).count();
         let elements: usize = recorded.iter().map(|s| s.alive(&queue).len()).sum();
         Ok(elements + merges)
     }

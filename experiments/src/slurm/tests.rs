@@ -8,7 +8,8 @@ use std::cell::RefCell;
 /// A cluster on which nothing runs; jobs live until they are ended.
 #[derive(Default)]
 struct Played {
-    alive: RefCell<BTreeSet<String>>,
+    alive: RefCell<BTreeMap<String, String>>,
+    released: RefCell<Vec<String>>,
     scripts: RefCell<Vec<String>>,
     max_array_size: usize,
     down: bool,
@@ -34,20 +35,26 @@ impl Cluster for Played {
         let text = std::fs::read_to_string(script).unwrap();
         let id = (10 + self.scripts.borrow().len()).to_string();
         if text.contains("--dependency") {
-            self.alive.borrow_mut().insert(id.clone());
+            self.alive.borrow_mut().insert(id.clone(), "Dependency".to_owned());
         }
         let indices = text.lines().find_map(|line| line.strip_prefix("#SBATCH --array="));
         for range in indices.into_iter().flat_map(|text| text.split(',')) {
             let (first, last) = range.split_once('-').unwrap_or((range, range));
             let (first, last): (usize, usize) = (first.parse().unwrap(), last.parse().unwrap());
-            self.alive.borrow_mut().extend((first..=last).map(|i| format!("{id}_{i}")));
+            let elements = (first..=last).map(|i| (format!("{id}_{i}"), String::new()));
+            self.alive.borrow_mut().extend(elements);
         }
         self.scripts.borrow_mut().push(text);
         self.answer(id)
     }
 
-    fn alive(&self) -> Result<BTreeSet<String>, SlurmError> {
+    fn alive(&self) -> Result<BTreeMap<String, String>, SlurmError> {
         self.answer(self.alive.borrow().clone())
+    }
+
+    fn release(&self, job: &str) -> Result<(), SlurmError> {
+        self.released.borrow_mut().push(job.to_owned());
+        self.answer(())
     }
 
     fn max_array_size(&self) -> Result<usize, SlurmError> {
@@ -170,4 +177,16 @@ fn a_dry_run_shows_the_scripts_and_leaves_no_trace() {
     assert!(array.contains("#SBATCH --array=1-2\n"));
     assert!(merge.contains("--dependency=afterany:"));
     assert!(!bench.folder.file("slurm").exists());
+}
+
+#[test]
+fn what_could_not_be_launched_is_let_go_and_what_others_hold_is_not() {
+    let bench = Bench::new(3);
+    bench.submit().unwrap();
+    let reasons = [("10_1", LAUNCH_FAILED), ("10_2", "JobHeldUser"), ("99_1", LAUNCH_FAILED)];
+    for (element, reason) in reasons {
+        bench.cluster.alive.borrow_mut().insert(element.to_owned(), reason.to_owned());
+    }
+    assert_eq!(bench.engine().alive().unwrap(), 4);
+    assert_eq!(*bench.cluster.released.borrow(), ["10_1"]);
 }
