@@ -2,8 +2,8 @@
 //!
 //! The cluster's run must end with the bytes of the local one: undisturbed, with a node taken down in
 //! mid-run, with the controller killed and started again (where that is allowed here), with one shard
-//! run twice, and with files of a killed submission left behind. Without a cluster it says so and
-//! succeeds.
+//! run twice, and with trials that fail (the others complete, the exit status is 1). Without a cluster
+//! it says so and succeeds.
 
 use crate::compare::compare;
 use crate::failure::Failure;
@@ -21,8 +21,12 @@ pub const VERB: Verb = Verb {
     operands: "",
     operand_count: 0..=0,
     flags: &[
-        Flag { name: "--study", value: Some("STUDY"), help: "the study (default: linear/sweep_n)" },
-        Flag { name: "--seeds", value: Some("A..B"), help: "its seeds (default: 0..4)" },
+        Flag {
+            name: "--study",
+            value: Some("STUDY"),
+            help: "one study (default: linear/sweep_n and shallow/sweep_n.quick, which is run undisturbed)",
+        },
+        Flag { name: "--seeds", value: Some("A..B"), help: "seeds (default: 0..4)" },
         Flag { name: "--shards", value: Some("M"), help: "shards (default: 6)" },
     ],
     rest: None,
@@ -37,28 +41,36 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let study = parsed.value("--study").unwrap_or("linear/sweep_n").to_string();
-    let suite = study.split('/').next().unwrap_or_default().to_string();
     let bench = Bench {
-        binary: workspace::build_peftml(Some(&suite))?,
+        binary: workspace::build_peftml(None)?,
         root: workspace::root()?,
         place: Scratch::new(&std::env::temp_dir())?,
         seeds: parsed.value("--seeds").unwrap_or("0..4").to_string(),
         shards: parsed.value("--shards").unwrap_or("6").to_string(),
-        study,
-        suite,
+        nodes,
     };
-    workspace::run(&mut bench.command("local", &["--threads", "2"]))?;
-    let expected = bench.folder("local")?;
-    let scenarios: [(&str, Scenario<'_>); 4] = [
-        ("undisturbed", &|name| bench.on_cluster(name, &|| Ok(()))),
-        ("node", &|name| bench.on_cluster(name, &|| take_down(&nodes[0]))),
-        ("controller", &|name| bench.on_cluster(name, &restart_controller)),
-        ("twice", &|name| bench.twice(name)),
+    let chosen = parsed.value("--study").unwrap_or("linear/sweep_n");
+    let calm: Scenario = |bench, study| bench.on_cluster(study, &|| Ok(()));
+    let mut scenarios: Vec<(Study, Scenario)> = vec![
+        (Study::named("undisturbed", chosen), calm),
+        (Study::named("node", chosen), |bench, study| {
+            bench.on_cluster(study, &|| take_down(&bench.nodes[0]))
+        }),
+        (Study::named("controller", chosen), |bench, study| {
+            bench.on_cluster(study, &restart_controller)
+        }),
+        (Study::named("twice", chosen), Bench::twice),
+        (bench.failing()?, Bench::fails),
     ];
+    if parsed.value("--study").is_none() {
+        scenarios.insert(1, (Study::named("shallow", "shallow/sweep_n.quick"), calm));
+    }
     let mut failed = false;
-    for (name, scenario) in scenarios {
-        let outcome = scenario(name).and_then(|()| compare(&expected, &bench.folder(name)?));
+    for (study, scenario) in &scenarios {
+        let name = study.scenario;
+        let outcome = bench.locally(study).and_then(|()| scenario(&bench, study)).and_then(|()| {
+            compare(&bench.folder("local", study)?, &bench.folder("cluster", study)?)
+        });
         match outcome {
             Ok(()) => println!("{name:<12} equals the local run"),
             Err(failure) => {
@@ -70,30 +82,51 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
     if failed { Err(Failure::Work("the cluster's run differs".into())) } else { Ok(()) }
 }
 
+/// A study, and the scenario that it is run in.
+struct Study {
+    scenario: &'static str,
+    /// Its name, or the path of its file.
+    name: String,
+    suite: String,
+    /// Whether some of its trials fail, here and there.
+    fails: bool,
+}
+
+impl Study {
+    fn named(scenario: &'static str, name: &str) -> Self {
+        let suite = name.split('/').next().unwrap_or_default().to_string();
+        Study { scenario, name: name.to_string(), suite, fails: false }
+    }
+}
+
 /// Runs on the cluster, disturbed or not, into the folder of that name.
-type Scenario<'b> = &'b dyn Fn(&str) -> Result<(), Failure>;
+type Scenario = fn(&Bench, &Study) -> Result<(), Failure>;
 
 struct Bench {
     binary: PathBuf,
     root: PathBuf,
     place: Scratch,
-    study: String,
-    suite: String,
     seeds: String,
     shards: String,
+    nodes: Vec<String>,
 }
 
 impl Bench {
-    fn command(&self, name: &str, more: &[&str]) -> Command {
+    /// Where a study's run of this kind goes: `local` or `cluster`.
+    fn out(&self, kind: &str, study: &Study) -> PathBuf {
+        self.place.path().join(study.scenario).join(kind)
+    }
+
+    fn command(&self, kind: &str, study: &Study, more: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command.current_dir(&self.root).stdin(Stdio::null()).stdout(Stdio::null());
-        command.args(["run", &self.study, "--seeds", &self.seeds, "--out"]);
-        command.arg(self.place.path().join(name)).args(more);
+        command.args(["run", &study.name, "--seeds", &self.seeds, "--out"]);
+        command.arg(self.out(kind, study)).args(more);
         command
     }
 
-    fn folder(&self, name: &str) -> Result<PathBuf, Failure> {
-        let below = self.place.path().join(name).join(&self.suite);
+    fn folder(&self, kind: &str, study: &Study) -> Result<PathBuf, Failure> {
+        let below = self.out(kind, study).join(&study.suite);
         let entry = std::fs::read_dir(&below).ok().and_then(|mut entries| entries.next());
         entry
             .and_then(Result::ok)
@@ -101,38 +134,91 @@ impl Bench {
             .ok_or_else(|| Failure::Work(format!("{}: no run folder", below.display())))
     }
 
+    fn locally(&self, study: &Study) -> Result<(), Failure> {
+        let mut command = self.command("local", study, &["--threads", "2"]);
+        if study.fails {
+            // Its failures are meant.
+            command.stderr(Stdio::null());
+        }
+        let status = command.status();
+        let status = status.map_err(|error| Failure::Work(error.to_string()))?;
+        let expected = i32::from(study.fails);
+        if status.code() == Some(expected) {
+            return Ok(());
+        }
+        Err(Failure::Work(format!("the local run ended with {status}, not with {expected}")))
+    }
+
+    /// A study half of whose trials fail: with this noise the samples are beyond what may be read.
+    fn failing(&self) -> Result<Study, Failure> {
+        let config = self.root.join("configs/linear/sweep_n.quick.toml");
+        let text = std::fs::read_to_string(&config)
+            .map_err(|error| Failure::Work(format!("{}: {error}", config.display())))?;
+        let kept = text.split("[sweep]").next().unwrap_or_default();
+        let file = self.place.path().join("failing.toml");
+        std::fs::write(&file, format!("{kept}[sweep]\nnoise_std = [0.1, 1e300]\n"))
+            .map_err(|error| Failure::Work(format!("{}: {error}", file.display())))?;
+        let name = file.display().to_string();
+        Ok(Study { scenario: "failing", name, suite: "linear".into(), fails: true })
+    }
+
+    /// Failing trials are reported, also by `status`, and the others complete.
+    fn fails(&self, study: &Study) -> Result<(), Failure> {
+        let slurm = ["--engine", "slurm", "--shards", &self.shards];
+        let output = self.command("cluster", study, &slurm).stderr(Stdio::piped()).output();
+        let output = output.map_err(|error| Failure::Work(error.to_string()))?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() != Some(1) {
+            let ended = output.status;
+            return Err(Failure::Work(format!("failing trials ended with {ended}, not with 1")));
+        }
+        if !words.contains("failed: ") {
+            return Err(Failure::Work(format!("no failing trial is named: {words}")));
+        }
+        Ok(())
+    }
+
     /// Submits, disturbs once results come in, and waits; submits again until nothing is missing.
     fn on_cluster(
         &self,
-        name: &str,
+        study: &Study,
         disturb: &dyn Fn() -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let slurm = ["--engine", "slurm", "--shards", &self.shards];
         let mut child = self
-            .command(name, &slurm)
+            .command("cluster", study, &slurm)
             .spawn()
             .map_err(|error| Failure::Work(format!("cannot start the run: {error}")))?;
         let started = Instant::now();
         let results = || {
-            let parts = self.folder(name).ok()?.join("parts");
+            let parts = self.folder("cluster", study).ok()?.join("parts");
             std::fs::read_dir(parts).ok()?.next()
         };
         while results().is_none() && started.elapsed() < Duration::from_secs(60) {
             std::thread::sleep(Duration::from_millis(50));
         }
         disturb()?;
-        let status = child.wait().map_err(|error| Failure::Work(error.to_string()))?;
+        let status = loop {
+            match child.try_wait().map_err(|error| Failure::Work(error.to_string()))? {
+                Some(status) => break status,
+                None => {
+                    // As a site's operator would: a controller that was lost drains nodes.
+                    self.nodes.iter().for_each(|node| resume(node));
+                    std::thread::sleep(Duration::from_secs(2));
+                }
+            }
+        };
         if status.success() {
             return Ok(());
         }
         // What a disturbance has cost is made up by the same command.
-        workspace::run(&mut self.command(name, &slurm))
+        workspace::run(&mut self.command("cluster", study, &slurm))
     }
 
     /// After a run on the cluster, one shard again, as a controller that lost its mind would.
-    fn twice(&self, name: &str) -> Result<(), Failure> {
-        self.on_cluster(name, &|| Ok(()))?;
-        let folder = self.folder(name)?;
+    fn twice(&self, study: &Study) -> Result<(), Failure> {
+        self.on_cluster(study, &|| Ok(()))?;
+        let folder = self.folder("cluster", study)?;
         // The first part file is lost, so that shards have something to do again.
         let parts = folder.join("parts");
         let lost = std::fs::read_dir(&parts).ok().and_then(|mut parts| parts.next()?.ok());
@@ -177,6 +263,18 @@ fn take_down(node: &str) -> Result<(), Failure> {
     // It may be back by itself.
     update("RESUME").map_err(failed)?;
     if down.success() { Ok(()) } else { Err(Failure::Work("no right to take a node down".into())) }
+}
+
+/// Takes a node that is down or drained back into service; others do not mind.
+fn resume(node: &str) {
+    let state = Command::new("sinfo").args(["-h", "-n", node, "-o", "%T"]).output();
+    let state = state.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    if state.is_ok_and(|state| state.starts_with("down") || state.starts_with("drain")) {
+        let mut command = Command::new("scontrol");
+        command.args(["update", &format!("NodeName={node}"), "State=RESUME"]);
+        // It may be back by itself.
+        let _ = command.stderr(Stdio::null()).status();
+    }
 }
 
 /// Kills the controller and starts it again, where it runs on this machine under our user.

@@ -6,6 +6,7 @@
 
 mod bench;
 mod check;
+mod export;
 mod failure;
 mod fine_tune;
 mod generate;
@@ -78,6 +79,7 @@ enum Command {
     Merge(merge::Arguments),
     Status(status::Arguments),
     Report(report::Arguments),
+    Export(export::Arguments),
     /// Verify the theory's claims
     Verify(verify::Arguments),
 }
@@ -107,6 +109,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Merge(arguments) => merge::run(&arguments, &cli.common),
         Command::Status(arguments) => status::run(&arguments, &cli.common),
         Command::Report(arguments) => report::run(&arguments, &cli.common),
+        Command::Export(arguments) => export::run(&arguments, &cli.common),
         Command::Verify(arguments) => verify::run(&arguments, &cli.common),
     };
     match result {

@@ -95,6 +95,11 @@ impl<'t> Table<'t> {
         Ok(table)
     }
 
+    /// Names of the columns.
+    pub fn columns(&self) -> &[Cow<'t, str>] {
+        &self.columns
+    }
+
     /// Number of rows, the header not counted.
     pub fn len(&self) -> usize {
         self.cells.len().checked_div(self.columns.len()).unwrap_or(0)

@@ -298,7 +298,11 @@ impl Engine<'_> {
         })?)
     }
 
-    fn plan(&self, recorded: &[Submission], alive: &BTreeSet<String>) -> Result<Plan, SlurmError> {
+    fn plan(
+        &self,
+        recorded: &[Submission],
+        alive: &BTreeMap<String, String>,
+    ) -> Result<Plan, SlurmError> {
         self.settings.check()?;
         let trials = self.study.trials();
         let groups = trials.iter().map(|trial| trial.group).collect::<BTreeSet<_>>().len();
