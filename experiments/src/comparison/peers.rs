@@ -6,6 +6,7 @@
 //! temporary arrays cost a peer no page faults.
 
 use super::measure::{Measured, Scene};
+use crate::runs::write_atomically;
 use peftml_data::linear;
 use peftml_data::npz::{self, ArrayRef};
 use peftml_linalg::Blocks;
@@ -100,7 +101,7 @@ fn outputs(scene: &Scene, names: &[&str]) -> Result<Outputs, String> {
     let words = |error: &dyn std::fmt::Display| error.to_string();
     let folder = tempfile::tempdir().map_err(|e| words(&e))?;
     let file = |name: &str| folder.path().join(name);
-    std::fs::write(file("solvers.py"), SCRIPT).map_err(|e| words(&e))?;
+    write_atomically(&file("solvers.py"), SCRIPT.as_bytes()).map_err(|e| words(&e))?;
     let write = |name: &str, arrays: &[ArrayRef<'_>]| {
         npz::stage(&file(name), arrays).and_then(|staged| staged.commit()).map_err(|e| words(&e))
     };
