@@ -4,6 +4,7 @@ pub mod claims;
 pub mod cli;
 pub mod comparison;
 pub mod config;
+mod descent;
 pub mod figures;
 pub mod grid;
 pub mod linear;

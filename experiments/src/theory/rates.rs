@@ -5,7 +5,7 @@
 //! solver's base, rank k, prediction with floor), `two-task` (rank 3k), `standard` (SR, rank k, prediction
 //! the floor tail_k), `standard-full` (SR, rank k(T+1)), `least-squares`.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::figures::{Axis, Figure, Series, Style};
 use crate::runs::{Summary, Tables};
 use faer::Mat;
@@ -41,7 +41,7 @@ impl Question for Rates {
         (samples + config.setting("test_samples")) * config.dimension as f64 * 30.0
     }
 
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String> {
         let say = |e: &dyn std::fmt::Display| e.to_string();
         let (d, k, tasks) = (config.dimension, config.rank, config.tasks);
         let (n, noise) = (config.count("test_samples"), config.setting("noise_std"));
@@ -99,7 +99,7 @@ impl Question for Rates {
             .add_to(weights.as_mut(), 1.0);
         let risk = truth.excess_risk(tasks, weights.as_ref());
         let formula = predictions::fine_tuning_risk(d, rank, n, noise).unwrap_or(f64::NAN);
-        Ok(vec![risk, formula + floor])
+        Ok(vec![risk, formula + floor].into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {

@@ -3,7 +3,7 @@
 //! A trial perturbs the true adapters of one problem by `magnitude`, at random or along the direction
 //! of H's smallest eigenvalue, and compares `||A - A*||_F` with the explicit bound `(C(eps) + 1) eps`.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::claims::stability::{Triple, best_response, largest_mismatch, slowest};
 use crate::claims::{Sizes, sizes};
 use crate::figures::{Axis, Figure, Series, Style};
@@ -33,7 +33,7 @@ impl Question for Stability {
         (config.tasks * config.dimension.pow(3)) as f64 * 100.0
     }
 
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String> {
         let say = |e: &dyn std::fmt::Display| e.to_string();
         let truth = config.spec().ground_truth(seed);
         let tasks = exact_tasks(&truth).map_err(|e| say(&e))?;
@@ -54,7 +54,7 @@ impl Question for Stability {
         let error = compare::distance(objective.base(&x).as_ref(), truth.base.as_ref());
         let triple = Triple::best(&truth, s.tasks, eps).map_err(|e| say(&e))?;
         let bound = triple.map_or(f64::INFINITY, |t| (t.constant(eps) + 1.0) * eps);
-        Ok(vec![eps, error, bound, (bound / error).log10()])
+        Ok(vec![eps, error, bound, (bound / error).log10()].into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {

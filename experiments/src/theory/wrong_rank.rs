@@ -5,7 +5,7 @@
 //! lower end counts); `standard` is SR. The risk is that of the best adapter of `adapter_rank` on the
 //! exact test task.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::figures::{Axis, Figure, Series, Style};
 use crate::runs::{Summary, Tables};
 use faer::Mat;
@@ -42,7 +42,7 @@ impl Question for WrongRank {
         }
     }
 
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String> {
         let truth = config.spec().ground_truth(seed);
         let rank = config.count("adapter_rank").min(config.dimension);
         let all: Vec<Mat<f64>> = (0..=config.tasks)
@@ -58,7 +58,7 @@ impl Question for WrongRank {
         kernel::add_scaled(difference.as_mut(), -1.0, base.as_ref());
         let values = decompose::singular_values(difference.as_ref()).map_err(|e| e.to_string())?;
         let error = compare::distance(base.as_ref(), truth.base.as_ref());
-        Ok(vec![standard::tails(&values)[rank], error * error])
+        Ok(vec![standard::tails(&values)[rank], error * error].into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
