@@ -67,7 +67,7 @@ impl Question for FiniteSamples {
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
         let table = &tables.trials;
         let mut series = Vec::new();
-        for method in self.methods() {
+        for (colour, method) in self.methods().iter().enumerate() {
             let key = |row: usize| {
                 (table.text(row, table.column("method")) == *method)
                     .then(|| table.text(row, table.column("tasks")).to_owned())
@@ -80,6 +80,7 @@ impl Question for FiniteSamples {
             {
                 series.push(Series {
                     label: format!("{method} adapters, {what}"),
+                    colour,
                     style,
                     x: means.iter().filter_map(|(tasks, ..)| tasks.parse().ok()).collect(),
                     y: means.iter().map(|(_, rows, sums)| sums[at] / *rows as f64).collect(),

@@ -106,7 +106,7 @@ impl Question for Rates {
         let table = &tables.trials;
         let column = |name: &str| table.column(name);
         let mut series = Vec::new();
-        for method in self.methods() {
+        for (colour, method) in self.methods().iter().enumerate() {
             let key = |row: usize| {
                 (table.text(row, column("method")) == *method)
                     .then(|| table.text(row, column("settings.test_samples")).to_owned())
@@ -117,6 +117,7 @@ impl Question for Rates {
             {
                 series.push(Series {
                     label: format!("{method}{suffix}"),
+                    colour,
                     style,
                     x: means.iter().filter_map(|(n, ..)| n.parse().ok()).collect(),
                     y: means.iter().map(|(_, rows, sums)| sums[at] / *rows as f64).collect(),
@@ -143,12 +144,31 @@ impl Question for Rates {
             Some(format!("{} n={}", cell("method"), cell("settings.test_samples")))
         };
         let mut figures = serde_json::Map::new();
-        let mut parts = Vec::new();
+        // A course a method: n, measured, predicted.
+        let mut courses: Vec<(String, Vec<[f64; 3]>)> = Vec::new();
         for (key, rows, [risk, predicted]) in sums(tables, key, COLUMNS) {
             let n = rows as f64;
-            parts.push(format!("{key}: {:.2e} (predicted {:.2e})", risk / n, predicted / n));
-            figures.insert(key, (risk / n).into());
+            figures.insert(key.clone(), (risk / n).into());
+            let Some((method, samples)) = key.split_once(" n=") else { continue };
+            let at = [samples.parse().unwrap_or(f64::NAN), risk / n, predicted / n];
+            match courses.iter_mut().find(|(known, _)| known == method) {
+                Some((_, course)) => course.push(at),
+                None => courses.push((method.to_owned(), vec![at])),
+            }
         }
-        Summary { answer: format!("Mean excess risk, {}.", parts.join("; ")), figures }
+        let mut parts = Vec::new();
+        for (method, course) in &courses {
+            let (Some(first), Some(last)) = (course.first(), course.last()) else { continue };
+            let slope = (last[1] / first[1]).ln() / (last[0] / first[0]).ln();
+            figures.insert(format!("{method} slope"), slope.into());
+            parts.push(format!(
+                "{method} {:.2e} to {:.2e} (predicted {:.2e} to {:.2e}; slope {slope:.2})",
+                first[1], last[1], first[2], last[2]
+            ));
+        }
+        let ends = courses.first().and_then(|(_, c)| Some((c.first()?[0], c.last()?[0])));
+        let (first, last) = ends.unwrap_or((f64::NAN, f64::NAN));
+        let answer = format!("Mean excess risk from n = {first} to {last}: {}.", parts.join("; "));
+        Summary { answer, figures }
     }
 }

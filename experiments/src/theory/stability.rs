@@ -67,12 +67,13 @@ impl Question for Stability {
                 .collect()
         };
         let series = [
-            ("random", "base_error"),
-            ("random", "bound"),
-            ("slowest", "base_error"),
-            ("slowest", "bound"),
+            ("random", "base_error", 0),
+            ("random", "bound", 1),
+            ("slowest", "base_error", 2),
+            ("slowest", "bound", 3),
         ]
-        .map(|(method, name)| Series {
+        .map(|(method, name, colour)| Series {
+            colour,
             label: format!("{} {}", method, if name == "bound" { "bound" } else { "error" }),
             style: Style::Points,
             x: rows(method, "eps"),

@@ -77,6 +77,8 @@ impl Question for Tails {
             series.push(Series {
                 label: label.to_owned(),
                 style,
+                // The formula goes with what it predicts.
+                colour: at / 2,
                 x: means.iter().filter_map(|(tasks, ..)| tasks.parse().ok()).collect(),
                 y: means.iter().map(|(_, rows, sums)| sums[at] / *rows as f64).collect(),
                 ..Default::default()
