@@ -30,6 +30,15 @@ pub const CLAIMS: &[&dyn Claim] = &[
         refuted: false,
     },
     &Cells {
+        id: "C8.close",
+        statement: "iid family: up to 3 % when 3k is close to d",
+        cells: &[(sizes(6, 2, 3), Family::Iid, 1.0), (sizes(8, 3, 3), Family::Iid, 1.0)],
+        range: (0.0, 0.03),
+        runs: (200, 2000),
+        excluded: (0.5, 1.0),
+        refuted: false,
+    },
+    &Cells {
         id: "C8.tight",
         statement: "iid family: about 10 % at d=4, k=3, T=10, where 3k > d",
         cells: &[(sizes(4, 3, 10), Family::Iid, 1.0)],
