@@ -255,8 +255,10 @@ fn instances_are_those_of_the_trials_whatever_stood_in_their_folder() {
     assert!(!names.is_empty() && names.len() < 18, "some trials keep one: {names:?}");
     // A folder of another configuration, one that a killed process left, and one with other bytes.
     let path = folder.instances();
-    std::fs::create_dir(path.join("other")).unwrap();
-    std::fs::create_dir(path.join(".unfinished-x")).unwrap();
+    for name in ["other", ".unfinished-x"] {
+        std::fs::create_dir(path.join(name)).unwrap();
+        std::fs::write(path.join(name).join("value.txt"), "1").unwrap();
+    }
     std::fs::write(path.join(&names[0]).join("value.txt"), "0").unwrap();
     assert_ne!(results(&folder), expected, "the damage is seen");
     merged(&study, &folder);

@@ -172,7 +172,7 @@ mod tests {
             assert!((node - expected).abs() < 1e-14);
         }
         // Quadrature conditions: sum b_i c_i^q = 1 / (q + 1); the difference has none up to order 4.
-        let c = [0.0, 0.2, 0.3, 0.8, 8.0 / 9.0, 1.0, 1.0];
+        let c: [f64; 7] = [0.0, 0.2, 0.3, 0.8, 8.0 / 9.0, 1.0, 1.0];
         for q in 0..5 {
             let sum: f64 = INNER[5].iter().zip(c).map(|(b, c)| b * c.powi(q)).sum();
             assert!((sum - 1.0 / f64::from(q + 1)).abs() < 1e-14, "order {}", q + 1);
