@@ -263,6 +263,53 @@ fn corrupted_files_give_a_sentence_or_the_same_numbers() {
 }
 
 #[test]
+fn corrupted_points_give_a_sentence_or_the_same_numbers() {
+    let folder = Folder::new();
+    let array = |shape: &str, count: usize, label: &str| {
+        npy(1, &header("<f8", false, shape), &le(&random(count, label)))
+    };
+    let point = |method, asymmetric: bool| {
+        let mut members =
+            vec![("A.npy", array("(4, 4)", 16, "A")), ("U.npy", array("(3, 4, 2)", 24, "U"))];
+        if asymmetric {
+            members.push(("V.npy", array("(3, 4, 2)", 24, "V")));
+        }
+        npz(method, &members)
+    };
+    let files = [point(Stored, false), point(Deflated, false), point(Stored, true)];
+    let numbers = |p: &linear::Point| -> Vec<u64> {
+        let adapters = p.adapters.iter().flat_map(|a| [a.left(), a.right()]);
+        std::iter::once(p.base.as_ref())
+            .chain(adapters)
+            .flat_map(|m| (0..m.ncols()).flat_map(move |j| (0..m.nrows()).map(move |i| m[(i, j)])))
+            .map(f64::to_bits)
+            .collect()
+    };
+    let (mut refused, mut unharmed) = (0, 0);
+    for round in 0..10_000_u64 {
+        let mut stream = Seed::root(5).child(round).stream();
+        let which = stream.below(3) as usize;
+        let corrupted = corrupt(&files[which], &files[(which + 1) % 3], &mut stream);
+        match linear::read_point(&folder.file(&corrupted)) {
+            Ok(read) => {
+                // Another file's whole end may have taken the place of this one's.
+                let honest = files.iter().map(|f| linear::read_point(&folder.file(f)).unwrap());
+                let same = honest
+                    .into_iter()
+                    .any(|p| p.kind == read.kind && numbers(&p) == numbers(&read));
+                assert!(same, "{round}: other numbers");
+                unharmed += 1;
+            }
+            Err(error) => {
+                sentence(&error, folder.folder.path());
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 8500 && unharmed > 0, "{refused} refused, {unharmed} unharmed");
+}
+
+#[test]
 fn lying_headers_with_honest_checksums_are_refused() {
     let folder = Folder::new();
     let honest = header("<f8", false, "(3, 4, 4)");

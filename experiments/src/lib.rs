@@ -5,6 +5,7 @@ pub mod cli;
 pub mod comparison;
 pub mod config;
 pub mod export;
+mod descent;
 pub mod figures;
 pub mod grid;
 pub mod linear;

@@ -2,7 +2,7 @@
 
 use faer::Mat;
 use peftml_data::npz::{self, ArrayRef};
-use peftml_linalg::{Blocks, kernel};
+use peftml_linalg::{Blocks, Seed, kernel};
 use peftml_theory::certificate::{Instance, LARGEST_TEXT};
 use peftml_theory::linear::{Kind, ProfileObjective, Tasks};
 use peftml_theory::optimality;
@@ -201,4 +201,62 @@ fn bad_usage_and_hostile_files_are_one_sentence_and_status_two() {
         assert_eq!(error.trim_end().lines().count(), 1, "{arguments:?}: {error}");
     }
     assert!(Path::new(&files.path("minimum.npz")).exists());
+}
+
+/// Damage as the readers' own property tests do it, seen from the outside: a few, for a process costs more.
+#[test]
+fn damaged_points_and_certificates_never_crash_the_command() {
+    let files = Files::new(&Instance::space(), true);
+    let (status, _, error) = files.judge("minimum.npz", &["--certificate", "good.json"]);
+    assert_eq!(status, 0, "{error}");
+    let originals =
+        ["minimum.npz", "good.json"].map(|name| std::fs::read(files.path(name)).unwrap());
+    let mut refused = 0;
+    for round in 0..60_u64 {
+        let mut stream = Seed::root(8).child("damage").child(round).stream();
+        let (which, name) = [(0, "damaged.npz"), (1, "damaged.json")][(round % 2) as usize];
+        let mut bytes = originals[which].clone();
+        let at = stream.below(bytes.len() as u64) as usize;
+        match stream.below(4) {
+            0 => bytes[at] ^= 1 << stream.below(8),
+            1 => bytes.truncate(at),
+            2 => bytes.insert(at, b"0e[{\"9-"[stream.below(7) as usize]),
+            _ => drop(bytes.drain(at..(at + 9).min(originals[which].len()))),
+        }
+        std::fs::write(files.path(name), bytes).unwrap();
+        let (status, value, error) = match which {
+            0 => files.check(&["--tasks", "tasks.npz", "--point", name]),
+            _ => files.check(&["--certificate-file", name]),
+        };
+        // 0: the damage says nothing; 1: read, and not proved; 2: refused.
+        assert!((0..=2).contains(&status), "{round}: {status} {error}");
+        assert_eq!(value.is_none(), status == 2, "{round}: {error}");
+        assert_eq!(error.trim_end().lines().count(), usize::from(status > 0), "{round}: {error}");
+        refused += usize::from(status == 2);
+    }
+    assert!(refused > 20, "{refused}");
+}
+
+#[test]
+fn a_moved_centre_and_a_bound_beyond_the_truth_are_not_proved() {
+    let files = Files::new(&Instance::integer(), true);
+    assert_eq!(files.judge("minimum.npz", &["--certificate", "good.json"]).0, 0);
+    let text = std::fs::read_to_string(files.path("good.json")).unwrap();
+    let good: Value = serde_json::from_str(&text).unwrap();
+    let number = |value: &Value| value.as_str().unwrap().parse::<f64>().unwrap();
+    let prove = |value: &Value| {
+        std::fs::write(files.path("edited.json"), value.to_string()).unwrap();
+        let (status, found, error) = files.check(&["--certificate-file", "edited.json"]);
+        (status, found.unwrap()["proved"].clone(), error)
+    };
+    assert_eq!(prove(&good).0, 0, "the control: as it was made");
+    let mut moved = good.clone();
+    let place = &mut moved["centre"][0][1];
+    *place = (number(place) + 11.0 * number(&good["radius"])).to_string().into();
+    let (status, proved, error) = prove(&moved);
+    assert_eq!((status, proved), (1, Value::Bool(false)), "{error}");
+    let mut claimed = good.clone();
+    claimed["lambda_min_lower"] = (1.001 * number(&good["lambda_min_lower"])).to_string().into();
+    let (status, proved, error) = prove(&claimed);
+    assert_eq!((status, proved), (1, Value::Bool(false)), "{error}");
 }

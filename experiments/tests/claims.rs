@@ -41,6 +41,23 @@ fn every_claim_is_sound_at_quick_scale_and_controlled() {
 }
 
 #[test]
+fn the_list_of_claims_in_the_documents_is_the_registry() {
+    let text = include_str!("../../docs/claims.md");
+    let listed: Vec<(&str, &str)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter_map(|(id, rest)| Some((id, rest.rsplit_once(" | ")?.0)))
+        .collect();
+    let claims = claims::all();
+    for claim in &claims {
+        let statement = claim.statement().replace('|', "\\|");
+        let (evidence, id) = (listed.iter().find(|(id, _)| *id == claim.id()), claim.id());
+        assert_eq!(evidence.map(|(_, text)| *text), Some(statement.as_str()), "{id}");
+    }
+    assert_eq!(listed.len(), claims.len(), "no more than the registry's");
+}
+
+#[test]
 fn ids_are_dotted_and_unique_and_every_fault_has_a_name() {
     let ids: Vec<&str> = claims::all().iter().map(|c| c.id()).collect();
     for (i, id) in ids.iter().enumerate() {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 /// Every fault with the claim that is to notice it.
-const WATCHED: [(Fault, &str); 32] = [
+const WATCHED: [(Fault, &str); 33] = [
     (Fault::ValueScale, "D.value"),
     (Fault::GradientSign, "D.population-symmetric"),
     (Fault::GradientLastBlock, "D.population-asymmetric"),
@@ -39,6 +39,7 @@ const WATCHED: [(Fault, &str); 32] = [
     (Fault::LeastSquaresConstant, "C10.least-squares"),
     (Fault::FloorConstant, "C10.floor"),
     (Fault::WideSign, "C11.wide"),
+    (Fault::FactoredWeight, "C9.factored"),
     (Fault::GaugeDimension, "D.gauge"),
     (Fault::TwoTaskWeight, "C6.samples"),
 ];

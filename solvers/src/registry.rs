@@ -64,6 +64,7 @@ pub fn registry() -> &'static [Entry] {
     &[
         first_order::authors::ENTRY,
         first_order::gradient_descent::ENTRY,
+        first_order::gradient_flow::ENTRY,
         first_order::alternating::ENTRY,
         adamw::ENTRY,
         first_order::lbfgs::ENTRY,

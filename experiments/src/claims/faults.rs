@@ -68,13 +68,15 @@ pub enum Fault {
     WideSign,
     /// The gauge's dimension is one too small.
     GaugeDimension,
+    /// The factored operator's inner product without the weight 2 of `Y`.
+    FactoredWeight,
     /// The sampled T = 2 value has `S_1 + S_2` in place of the inverses' sum.
     TwoTaskWeight,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Fault; 32] = [
+    pub const ALL: [Fault; 33] = [
         Fault::ValueScale,
         Fault::GradientSign,
         Fault::GradientLastBlock,
@@ -105,6 +107,7 @@ impl Fault {
         Fault::LeastSquaresConstant,
         Fault::FloorConstant,
         Fault::WideSign,
+        Fault::FactoredWeight,
         Fault::GaugeDimension,
         Fault::TwoTaskWeight,
     ];

@@ -5,8 +5,10 @@
 
 mod claim;
 mod derivatives;
+mod factored;
 mod faults;
 mod fine_tuning;
+mod flows;
 mod global_solver;
 mod prevalence;
 mod problems;
@@ -39,9 +41,11 @@ const FAMILIES: &[&[&dyn Claim]] = &[
     recovery::CLAIMS,
     stability::CLAIMS,
     two_tasks::CLAIMS,
+    flows::CLAIMS,
     spurious::CLAIMS,
     prevalence::CLAIMS,
     global_solver::CLAIMS,
+    factored::CLAIMS,
     fine_tuning::CLAIMS,
     wrong_rank::CLAIMS,
     derivatives::CLAIMS,

@@ -192,7 +192,10 @@ impl Claim for Sandwich {
                 tight = tight.max(over(s.k - 1));
             }
         }
-        let (tolerance, from) = (1e-11, "64 d u for singular values, relative to tail_0");
+        let (tolerance, from) = (
+            1e-11,
+            "2 sqrt(d) 64 d u <= 4e-12 for d <= 40: singular values to 64 d u s_1, squared and summed",
+        );
         Ok(Evidence::new(EvidenceKind::Deterministic)
             .check(
                 Check::at_most("distance outside the bounds / tail_0", excess, 0.0)
@@ -320,12 +323,12 @@ impl Claim for Limit {
             ))
             .check(
                 Check::at_most("distance from the limit beyond ||mean R*_t - kI||_F", farther, 0.0)
-                    .within(1e-10, "64 d u ||D||"),
+                    .within(1e-10, "64 d u ||D||, with room for ||D|| up to 300"),
             )
             .check(Check::at_least("smallest tail_k at T >= 50", smallest, 1e-3))
             .control(
                 Check::at_least("tail_k of the limit over the bound: equality for every draw", least, 1.0)
-                    .within(1e-11, "64 d u"),
+                    .within(1e-11, "64 d u over the tail's share, with room for a share of 1/30"),
             )
             .instance(json!({"seed": context.root, "draws": draws})))
     }

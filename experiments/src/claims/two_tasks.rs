@@ -314,7 +314,8 @@ impl Claim for Value {
                 best_off = best_off.max(best / least - 1.0);
             }
         }
-        let (tolerance, from) = (1e-11, "64 d u, value over its scale");
+        let (tolerance, from) =
+            (1e-11, "64 d u ||M||^2 over the value, with room for a value of ||M||^2 / 200");
         Ok(Evidence::new(EvidenceKind::Deterministic)
             .check(
                 Check::at_most("|2 F / min f - 1| of the closed form", error, 0.0)
@@ -325,7 +326,7 @@ impl Claim for Value {
             )
             .check(
                 Check::at_most("f / min f - 1 of the best of three ends", best_off, 0.0)
-                    .within(1e-4, "L-BFGS stops at stagnation; slow ends at infinity"),
+                    .within(1e-4, "gradient at which the runs stop, squared, over a curvature that fades towards infinity"),
             )
             .control(Check::at_most("|2 F / (2 min f) - 1|", doubled, 0.0).within(tolerance, from))
             .instance(worst))
@@ -807,7 +808,8 @@ impl Claim for AsymmetricSplit {
                 ));
             }
         }
-        let (tolerance, from) = (1e-10, "64 d u over the share of the tail");
+        let (tolerance, from) =
+            (1e-10, "64 d u ||M||^2 over the tail, with room for a tail of ||M||^2 / 2000");
         Ok(Evidence::new(EvidenceKind::Deterministic)
             .check(
                 Check::at_most("|F / min F - 1| of the closed form", error, 0.0)

@@ -12,7 +12,7 @@ use plotters::style::{FontStyle, FontTransform, IntoFont, RGBColor, ShapeStyle, 
 use super::layout::{self, Entry, Layout};
 use super::palette::{self, GRID, INK, Marker, PAPER, SOFT};
 use super::text::FAMILY;
-use super::{Figure, FigureError, Series, Style};
+use super::{Figure, FigureError, Series, Style, heat};
 
 /// The SVG back end writes a font of size `s` as `s / 1.24` pixels.
 pub(super) const EM_PER_SIZE: f64 = 1.24;
@@ -77,6 +77,9 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
         }
         self.y_axis()?;
         self.x_axis()?;
+        if self.figure.is_heat_map() {
+            return Ok(());
+        }
         self.line(&[(left, top), (left, bottom), (right, bottom)], SOFT, AXIS_WIDTH)?;
         if self.figure.series.iter().all(|series| series.x.is_empty()) {
             let middle = (0.5 * (left + right), 0.5 * (top + bottom));
@@ -94,8 +97,10 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
                 self.line(&[(left - 0.5 * layout::TICK_LENGTH, y), (left, y)], SOFT, 0.5)?;
                 continue;
             };
-            self.line(&[(left, y), (right, y)], GRID, 0.6)?;
-            self.line(&[(left - layout::TICK_LENGTH, y), (left, y)], SOFT, AXIS_WIDTH)?;
+            if !self.figure.is_heat_map() {
+                self.line(&[(left, y), (right, y)], GRID, 0.6)?;
+                self.line(&[(left - layout::TICK_LENGTH, y), (left, y)], SOFT, AXIS_WIDTH)?;
+            }
             let at = (left - layout::TICK_LENGTH - 3.0, y + 0.36 * layout::TICK_EM);
             self.text(label, at, layout::TICK_EM, HPos::Right, INK, FontStyle::Normal)?;
         }
@@ -151,6 +156,9 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
 
     fn series(&self, index: usize) -> Result<(), FigureError> {
         let series = &self.figure.series[index];
+        if self.figure.is_heat_map() {
+            return self.cells(index);
+        }
         let colour = palette::colour(series.colour);
         let points = self.place(index, &series.y);
         match series.style {
@@ -161,9 +169,28 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
                     self.error_bars(&self.place(index, low), &self.place(index, high), colour)?;
                 }
             }
-            Style::Band => {}
+            Style::Band | Style::Cells => {}
         }
         self.markers(series, &points)
+    }
+
+    /// A row of a heat map.
+    fn cells(&self, index: usize) -> Result<(), FigureError> {
+        // Cells keep a thin line of paper between them.
+        const GAP: f64 = 0.6;
+        for cell in heat::cells(self.figure, self.layout, index) {
+            let (from, to) = (cell.from, cell.to);
+            self.rectangle(
+                (from.0 + GAP, from.1 + GAP),
+                (to.0 - GAP, to.1 - GAP),
+                palette::heat(cell.share),
+            )?;
+            let (x, y) = cell.middle();
+            let at = (x, y + 0.36 * heat::NUMBER_EM);
+            let ink = palette::ink_on(cell.share);
+            self.text(&cell.number, at, heat::NUMBER_EM, HPos::Center, ink, FontStyle::Normal)?;
+        }
+        Ok(())
     }
 
     /// Positions of `values` over the abscissae of a series.
@@ -179,7 +206,7 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
     fn markers(&self, series: &Series, points: &[(f64, f64)]) -> Result<(), FigureError> {
         match series.style {
             Style::Band | Style::Dashed => return Ok(()),
-            Style::Points => {}
+            Style::Points | Style::Cells => {}
             Style::Line if points.len() > MARK_ALL => {
                 for point in sparse(points, series.colour) {
                     self.marker(point, series.colour)?;
@@ -209,9 +236,9 @@ impl<DB: DrawingBackend> Pen<'_, DB> {
             Style::Points if series.low.is_some() => {
                 self.line(&[(middle.0, middle.1 - 5.6), (middle.0, middle.1 + 5.6)], colour, 1.0)?
             }
-            Style::Points | Style::Band => {}
+            Style::Points | Style::Band | Style::Cells => {}
         }
-        if matches!(series.style, Style::Line | Style::Points) {
+        if matches!(series.style, Style::Line | Style::Points | Style::Cells) {
             self.marker(middle, series.colour)?;
         }
         for line in &entry.lines {

@@ -2,7 +2,7 @@
 
 use super::text::{Fonts, SLACK};
 use super::ticks::Ruler;
-use super::{Figure, Scale, Series, Style};
+use super::{Figure, Scale, Series, Style, heat};
 
 pub(super) const WIDTH: f64 = 360.0;
 pub(super) const EDGE: f64 = 6.0;
@@ -59,12 +59,25 @@ impl Layout {
         let step = |em: f64| em * LINE_HEIGHT;
         let xs = figure.series.iter().flat_map(|s| s.x.iter().copied());
         let ys = figure.series.iter().flat_map(ordinates);
-        let x = Ruler::new(figure.x.scale, xs, &swept(figure), 6);
-        let y =
-            Ruler::new(figure.y.scale, ys, &[], if figure.y.scale == Scale::Log { 8 } else { 6 });
+        let is_heat_map = figure.is_heat_map();
+        let (x, y) = if is_heat_map {
+            heat::rulers(figure)
+        } else {
+            let room = if figure.y.scale == Scale::Log { 8 } else { 6 };
+            (
+                Ruler::new(figure.x.scale, xs, &swept(figure), 6),
+                Ruler::new(figure.y.scale, ys, &[], room),
+            )
+        };
+        let plot_height =
+            if is_heat_map { heat::ROW * figure.series.len() as f64 } else { PLOT_HEIGHT };
 
-        let tick_width = widest(&y, fonts);
-        let y_lines = fonts.wrap(&figure.y.label, LABEL_EM, false, PLOT_HEIGHT + 8.0);
+        // Rows of a heat map are named by their labels; nothing else stands beside them.
+        let tick_width = widest(&y, fonts).min(0.5 * WIDTH);
+        let y_lines = match is_heat_map {
+            true => Vec::new(),
+            false => fonts.wrap(&figure.y.label, LABEL_EM, false, plot_height + 8.0),
+        };
         let left = EDGE
             + y_lines.len() as f64 * step(LABEL_EM)
             + 3.0
@@ -80,10 +93,12 @@ impl Layout {
             let lines = fonts.wrap(&figure.title, TITLE_EM, true, WIDTH - 2.0 * EDGE);
             title = stack(lines, EDGE, &mut top, TITLE_EM);
             top += if title.is_empty() { 0.0 } else { 4.0 };
-            entries = legend(figure, fonts, &mut top);
+            if !is_heat_map {
+                entries = legend(figure, fonts, &mut top);
+            }
             top += 8.0;
         }
-        let bottom = top + PLOT_HEIGHT;
+        let bottom = top + plot_height;
 
         let mut below = bottom + TICK_LENGTH + 3.0 + step(TICK_EM) + 1.0;
         let middle = 0.5 * (left + right);

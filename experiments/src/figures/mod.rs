@@ -12,6 +12,9 @@
 //! figures give equal bytes, whatever fonts the machine has: letters of the PNG are drawn from
 //! Noto Sans (SIL Open Font License), which comes with the crate `notosans`.
 //!
+//! A figure whose series all are [`Style::Cells`] is a heat map: a row a series, a column a value of
+//! `x`, numbers in the cells, colours from light to dark in one hue.
+//!
 //! Lines and points that share at most seven abscissae step aside by a few pixels, so that series
 //! which coincide are all seen; the dashed lines of theory stay where they are.
 //!
@@ -20,6 +23,7 @@
 
 mod clean;
 mod draw;
+mod heat;
 mod layout;
 mod palette;
 mod png;
@@ -109,6 +113,9 @@ pub enum Style {
     Points,
     /// A dashed line without markers, for theory.
     Dashed,
+    /// A row of a heat map: a cell for each `x`, with `y` as its colour and as a number. A figure is
+    /// a heat map where every series is of this style; its rows are named by their labels.
+    Cells,
 }
 
 /// One series of a figure: `y` over `x`, and optionally an interval around each `y`.
@@ -190,6 +197,11 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// Whether it is drawn as a heat map.
+    pub fn is_heat_map(&self) -> bool {
+        !self.series.is_empty() && self.series.iter().all(|s| s.style == Style::Cells)
+    }
+
     /// The figure as an SVG document of a paper column's width (360 px = 95 mm).
     ///
     /// # Errors

@@ -54,6 +54,21 @@ pub(super) fn colour(group: usize) -> RGBColor {
     COLOURS[group % COLOURS.len()]
 }
 
+/// Colour of a heat map's cell, `share` from 0 (least) to 1: one hue from light to dark, which every
+/// kind of colour vision and grey print keep in order.
+pub(super) fn heat(share: f64) -> RGBColor {
+    const LIGHT: [f64; 3] = [243.0, 247.0, 250.0];
+    const DARK: [f64; 3] = [0.0, 66.0, 118.0];
+    let share = share.clamp(0.0, 1.0);
+    let mix = |i: usize| (LIGHT[i] + share * (DARK[i] - LIGHT[i])).round() as u8;
+    RGBColor(mix(0), mix(1), mix(2))
+}
+
+/// Ink that can be read on a cell of that share: contrast above 4.5 : 1 everywhere.
+pub(super) fn ink_on(share: f64) -> RGBColor {
+    if share > 0.695 { PAPER } else { RGBColor(0, 0, 0) }
+}
+
 pub(super) fn dash(group: usize) -> (f64, f64) {
     DASHES[group % DASHES.len()]
 }

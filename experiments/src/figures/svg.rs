@@ -10,7 +10,7 @@ use super::clean::clean;
 use super::draw::{Layer, Pen, dash};
 use super::layout::{self, Layout};
 use super::text::{FAMILY, Fonts, RISE, SMALL, superscript};
-use super::{Figure, FigureError, Series, Style};
+use super::{Figure, FigureError, Series, Style, heat};
 
 const UNIT: f64 = 10.0;
 const OPEN: &str = "<metadata class=\"figure\">";
@@ -213,6 +213,10 @@ fn metadata(figure: &Figure, layout: &Layout) -> Result<String, FigureError> {
 
 fn positions(figure: &Figure, layout: &Layout) -> Vec<Vec<[i64; 2]>> {
     let of = |(i, series): (usize, &Series)| {
+        if figure.is_heat_map() {
+            let middles = heat::cells(figure, layout, i).into_iter().map(|cell| cell.middle());
+            return middles.map(|(x, y)| [tenths(x), tenths(y)]).collect();
+        }
         let shift = layout.dodge(figure, i);
         let at = |(&x, &y): (&f64, &f64)| {
             let (x, y) = layout.at(x, y);

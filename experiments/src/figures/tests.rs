@@ -101,7 +101,7 @@ fn hard_figures_are_drawn() {
         vec![-0.0, 0.0],
         vec![1e-300, 2e-300],
     ];
-    let styles = [Style::Line, Style::Band, Style::Points, Style::Dashed];
+    let styles = [Style::Line, Style::Band, Style::Points, Style::Dashed, Style::Cells];
     for x in &columns {
         for y in &columns {
             for scale in [Scale::Linear, Scale::Log] {
@@ -129,6 +129,75 @@ fn hard_figures_are_drawn() {
         }
     }
     Figure { series: vec![Series::default()], ..Figure::default() }.to_png().unwrap();
+}
+
+/// A heat map with shares in percent.
+fn heat_map() -> Figure {
+    let row = |label: &str, x: &[f64], y: &[f64]| Series {
+        style: Style::Cells,
+        ..Series::line(label, 0, x.to_vec(), y.to_vec())
+    };
+    Figure {
+        name: "heat".to_owned(),
+        title: "Percent of runs".to_owned(),
+        x: Axis::linear("dimension d"),
+        y: Axis::linear("percent"),
+        series: vec![
+            row("k = 1, T = 3", &[16.0, 4.0], &[0.0, 1.5]),
+            row("k = 3, T = 10", &[4.0, 8.0], &[25.0, 0.25]),
+        ],
+        description: String::new(),
+    }
+}
+
+#[test]
+fn a_heat_map_has_a_cell_a_value_its_number_in_it_and_darker_cells_for_more() {
+    let figure = heat_map();
+    let svg = figure.to_svg().unwrap();
+    assert_eq!(Figure::from_svg(&svg).unwrap(), figure);
+    let rectangles: Vec<&str> =
+        svg.lines().filter(|line| line.starts_with("<rect") && !line.contains("#FFFFFF")).collect();
+    assert_eq!(rectangles.len(), 4, "one a value");
+    for text in ["k = 1, T = 3", "k = 3, T = 10", "1.5", "25", "0.25", "dimension d"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    // Rows in their order from the top, columns ascending: the dark cell is the lower left one.
+    let number = |line: &str, key: &str| -> f64 {
+        let start = line.find(key).unwrap() + key.len();
+        line[start..].split('"').next().unwrap().parse().unwrap()
+    };
+    let dark = rectangles.iter().find(|line| line.contains("#004276")).unwrap();
+    for other in &rectangles {
+        assert!(number(dark, " x=\"") <= number(other, " x=\""));
+        assert!(number(dark, " y=\"") >= number(other, " y=\""));
+    }
+    assert!(figure.to_png().unwrap().len() > 1000);
+    // Negative control: one series of another style, and it is no heat map.
+    let mut mixed = figure;
+    mixed.series[0].style = Style::Points;
+    assert!(!mixed.is_heat_map() && !mixed.to_svg().unwrap().contains("#004276"));
+}
+
+#[test]
+fn cells_are_readable_and_in_order_for_every_colour_vision() {
+    use super::palette;
+    // Relative luminance and contrast of WCAG 2.2.
+    let luminance = |c: plotters::style::RGBColor| {
+        let linear = |v: u8| match f64::from(v) / 255.0 {
+            v if v <= 0.04045 => v / 12.92,
+            v => ((v + 0.055) / 1.055).powf(2.4),
+        };
+        0.2126 * linear(c.0) + 0.7152 * linear(c.1) + 0.0722 * linear(c.2)
+    };
+    let mut last = f64::INFINITY;
+    for step in 0..=100 {
+        let share = f64::from(step) / 100.0;
+        let (cell, ink) = (luminance(palette::heat(share)), luminance(palette::ink_on(share)));
+        assert!(cell < last, "darker with every step: one order for all");
+        let contrast = (cell.max(ink) + 0.05) / (cell.min(ink) + 0.05);
+        assert!(contrast >= 4.5, "{share}: {contrast}");
+        last = cell;
+    }
 }
 
 #[test]

@@ -59,6 +59,11 @@ impl Ruler {
         Ruler { from, to, ticks, scale }
     }
 
+    /// An axis of named places.
+    pub(super) fn of_places(from: f64, to: f64, ticks: Vec<Tick>) -> Ruler {
+        Ruler { from, to, ticks, scale: Scale::Linear }
+    }
+
     /// Position of `value` between 0 (start of the axis) and 1 (its end).
     pub(super) fn fraction(&self, value: f64) -> f64 {
         (coordinate(self.scale, value) - self.from) / (self.to - self.from)
@@ -179,7 +184,7 @@ fn scientific(digit: i32, decade: i32, as_decimal: bool) -> String {
 }
 
 /// A value of a sweep as a person writes it.
-fn plain(value: f64) -> String {
+pub(super) fn plain(value: f64) -> String {
     let size = value.abs();
     if value == 0.0 {
         "0".to_owned()

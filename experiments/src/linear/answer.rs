@@ -120,7 +120,7 @@ fn answer(lines: &[Line], path: &str, wins: Option<(usize, usize)>) -> Option<St
     let standard = find(&["standard/closed-form", "standard/authors"]);
     let first = meta.or(standard)?;
     let x = &first.measured.x;
-    let mut text = format!("As {} goes from {} to {}, ", words(path), x.first()?, x.last()?);
+    let mut text = format!("From {} {} to {}, ", words(path), x.first()?, x.last()?);
     text += "the mean excess risk after fine-tuning goes";
     let courses: Vec<String> = [meta, standard].into_iter().flatten().map(course).collect();
     text += &courses.join(" and");

@@ -19,7 +19,25 @@ pub(super) fn render(drawn: &Drawn, id: &str) -> String {
     })
 }
 
+/// A heat map: its numbers stand in it, so there is nothing for the script.
+fn still(figure: &Figure, id: &str, file: &str) -> Result<String, FigureError> {
+    let inline = figure.to_inline(&label(figure))?;
+    Ok(format!(
+        "<figure class=\"figure still\" id=\"{id}\">\n\
+         <div class=\"figure-head\"><h4>{}</h4></div>\n\
+         <div class=\"plots\">{}</div>\n\
+         <figcaption>{} <span class=\"file\">{file}</span></figcaption>\n{}</figure>\n",
+        escape(&figure.title),
+        inline.svg,
+        escape(&inline.figure.description),
+        values(&inline.figure),
+    ))
+}
+
 fn block(figure: &Figure, id: &str, file: &str) -> Result<String, FigureError> {
+    if figure.is_heat_map() {
+        return still(figure, id, file);
+    }
     let (xs, ys) =
         (scales(&figure.x.scale, abscissae(figure)), scales(&figure.y.scale, ordinates(figure)));
     let mut plots = String::new();

@@ -23,7 +23,7 @@
     return made;
   };
 
-  for (const figure of all(document, ".figure")) {
+  for (const figure of all(document, ".figure:not(.still)")) {
     const data = JSON.parse(figure.querySelector(".figure-data").textContent);
     const plots = figure.querySelector(".plots"), tip = figure.querySelector(".tip"), said = figure.querySelector(".said");
     const off = new Set();

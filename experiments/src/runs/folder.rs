@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Temporary files carry this prefix, so that those of a killed process can be told and removed.
-const TEMPORARY: &str = ".unfinished-";
+pub(super) const TEMPORARY: &str = ".unfinished-";
 
 /// Writes `bytes` to `path` so that a reader finds the old file or the new one, never a part: a
 /// temporary file in the same folder, synced, then renamed.
@@ -36,6 +36,18 @@ fn make_readable(file: &File) -> std::io::Result<()> {
 
 #[cfg(not(unix))]
 fn make_readable(_: &File) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// As [`make_readable`], of a temporary folder.
+#[cfg(unix)]
+pub(super) fn make_folder_readable(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755))
+}
+
+#[cfg(not(unix))]
+pub(super) fn make_folder_readable(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
@@ -100,6 +112,11 @@ impl RunFolder {
     /// The part files' folder.
     pub fn parts(&self) -> PathBuf {
         self.path.join("parts")
+    }
+
+    /// The folder of kept instances; absent where there are none.
+    pub fn instances(&self) -> PathBuf {
+        self.path.join("instances")
     }
 
     /// The figures' folder.

@@ -1,11 +1,12 @@
 //! Merges the parts into the files that people read.
 
 use super::parts::{Finished, Mixtures, Record};
-use super::study::{self, Headers, Study, Tables, Trial};
-use super::{Execution, RunError, RunFolder, provenance, write_atomically};
+use super::study::{self, Headers, Instance, Study, Tables, Trial};
+use super::{Execution, RunError, RunFolder, folder, provenance, write_atomically};
 use crate::figures::{Figure, FigureError};
 use serde_json::json;
 use std::collections::{BTreeSet, HashSet};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What a merge found.
@@ -65,6 +66,7 @@ pub fn merge(
         curves: study::table(&folder.file("curves.csv"), &texts.curves)?,
     };
     write_figures(folder, &study.figures(&tables), threads)?;
+    write_instances(study, folder, &records)?;
     let summary = study.summary(&tables);
     let summary = serde_json::to_string_pretty(&summary).unwrap_or_default() + "\n";
     write_atomically(&folder.file("summary.json"), summary.as_bytes())?;
@@ -144,6 +146,69 @@ fn write_figures(folder: &RunFolder, figures: &[Figure], threads: usize) -> Resu
         }
     }
     Ok(())
+}
+
+/// Makes a folder of each kept instance, and removes those of another configuration. A folder is filled
+/// beside its place and then renamed: one that is there is whole, and stays where its bytes are right.
+fn write_instances(
+    study: &dyn Study,
+    folder: &RunFolder,
+    records: &[&Record],
+) -> Result<(), RunError> {
+    let path = folder.instances();
+    let kept: Vec<&Instance> = records.iter().flat_map(|record| &record.instances).collect();
+    if kept.is_empty() && !path.exists() {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&path).map_err(RunError::io("make the folder", &path))?;
+    for instance in &kept {
+        let refused = |reason| RunError::Instance { name: instance.name.clone(), reason };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if !instance.name.starts_with(char::is_alphanumeric) || !instance.name.chars().all(plain) {
+            return Err(refused("its name is no name of a folder".to_owned()));
+        }
+        let place = path.join(&instance.name);
+        let beside = tempfile::Builder::new()
+            .prefix(folder::TEMPORARY)
+            .tempdir_in(&path)
+            .map_err(RunError::io("make a folder in", &path))?;
+        study.write_instance(instance, beside.path()).map_err(refused)?;
+        if place.is_dir() {
+            if same_files(beside.path(), &place).map_err(RunError::io("read", &place))? {
+                continue;
+            }
+            std::fs::remove_dir_all(&place).map_err(RunError::io("remove", &place))?;
+        }
+        // From here on the folder is ours to keep.
+        let beside = beside.keep();
+        folder::make_folder_readable(&beside).map_err(RunError::io("open", &beside))?;
+        std::fs::rename(&beside, &place).map_err(RunError::io("make", &place))?;
+    }
+    let wanted: BTreeSet<&str> = kept.iter().map(|instance| instance.name.as_str()).collect();
+    for entry in std::fs::read_dir(&path).map_err(RunError::io("list", &path))? {
+        let entry = entry.map_err(RunError::io("list", &path))?;
+        if !wanted.contains(entry.file_name().to_string_lossy().as_ref()) {
+            std::fs::remove_dir_all(entry.path()).map_err(RunError::io("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether two flat folders hold the same files.
+fn same_files(a: &Path, b: &Path) -> std::io::Result<bool> {
+    let names = |folder: &Path| -> std::io::Result<BTreeSet<std::ffi::OsString>> {
+        std::fs::read_dir(folder)?.map(|entry| Ok(entry?.file_name())).collect()
+    };
+    let all = names(a)?;
+    if all != names(b)? {
+        return Ok(false);
+    }
+    for name in all {
+        if std::fs::read(a.join(&name))? != std::fs::read(b.join(&name))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn draw(folder: &RunFolder, figure: &Figure) -> Result<(), RunError> {

@@ -5,7 +5,7 @@
 //!   config.toml                    the complete configuration with its seeds
 //!   run.json                       provenance and status
 //!   parts/*.jsonl                  append-only, one line a finished trial
-//!   trials.csv curves.csv timings.csv summary.json figures/   merged from the parts
+//!   trials.csv curves.csv timings.csv summary.json figures/ instances/   merged from the parts
 //! ```
 //! A [`Study`] knows its trials and how to run one; everything else is here. A trial's result depends
 //! on configuration and trial alone, so the merged trials.csv, curves.csv and figures/*.svg have the
@@ -26,7 +26,7 @@ pub use folder::{Lock, RunFolder, write_atomically};
 pub use merge::{Merged, merge};
 pub use parts::Mixtures;
 pub use status::{Failure, Status, status, unfinished};
-pub use study::{About, Group, Headers, Outcome, Study, Summary, Tables, Trial};
+pub use study::{About, Group, Headers, Instance, Outcome, Study, Summary, Tables, Trial};
 
 use crate::config::ConfigError;
 use crate::figures::FigureError;
@@ -97,6 +97,14 @@ pub enum RunError {
         /// The line, from 1.
         line: usize,
         /// What is wrong.
+        reason: String,
+    },
+    /// A kept instance could not be written as files.
+    #[error("instance {name}: {reason}")]
+    Instance {
+        /// Its name.
+        name: String,
+        /// Why not.
         reason: String,
     },
     /// A shard that there cannot be.

@@ -5,7 +5,7 @@
 //! its trial is computed again.
 
 use super::provenance::Origin;
-use super::study::Outcome;
+use super::study::{Instance, Outcome};
 use super::{PartName, RunError, RunFolder};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -41,6 +41,9 @@ pub(super) struct Record {
     /// Why a method refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Cases that were kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub instances: Vec<Instance>,
     /// Why the trial failed; there are no lines then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<String>,
@@ -59,7 +62,7 @@ impl Record {
             Ok(outcome) => (outcome, None),
             Err(reason) => (Outcome::default(), Some(reason)),
         };
-        let Outcome { trials, curves, timings, refused } = outcome;
+        let Outcome { trials, curves, timings, refused, instances } = outcome;
         Self {
             trial: trial.to_owned(),
             origin,
@@ -69,13 +72,17 @@ impl Record {
             curves,
             timings,
             refused,
+            instances,
             failed,
         }
     }
 
     /// Whether the results agree; times and origins may differ.
     fn agrees(&self, other: &Record) -> bool {
-        self.trials == other.trials && self.curves == other.curves && self.refused == other.refused
+        self.trials == other.trials
+            && self.curves == other.curves
+            && self.refused == other.refused
+            && self.instances == other.instances
     }
 }
 

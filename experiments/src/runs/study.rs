@@ -60,6 +60,18 @@ pub struct Outcome {
     pub timings: Vec<String>,
     /// Why a method gave no answer, if it refused: the rows stand, without numbers.
     pub refused: Option<String>,
+    /// Cases worth keeping: merging makes a folder `instances/NAME` of each.
+    pub instances: Vec<Instance>,
+}
+
+/// A case worth keeping, as text that says all of it; [`Study::write_instance`] makes files of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Instance {
+    /// Unique in the run, and the name of its folder: letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// What it is, in the study's own form.
+    pub text: String,
 }
 
 /// The merged files, read back: what figures and summary are made from.
@@ -108,6 +120,14 @@ pub trait Study: Sync {
 
     /// The study's answer.
     fn summary(&self, tables: &Tables<'_>) -> Summary;
+
+    /// Writes the files of a kept instance into its folder; equal texts give equal bytes.
+    ///
+    /// # Errors
+    /// Why not, in a sentence: a text that is no instance of this study, a file that cannot be written.
+    fn write_instance(&self, instance: &Instance, _folder: &std::path::Path) -> Result<(), String> {
+        Err(format!("the study `{}` keeps no instances ({})", self.about().name, instance.name))
+    }
 
     /// The folder's name below the suite: name and hash.
     fn folder_name(&self) -> String {

@@ -24,9 +24,23 @@ fn merged(study: &Toy, folder: &RunFolder) -> Merged {
 
 /// The files that must not differ.
 fn results(folder: &RunFolder) -> Vec<Vec<u8>> {
-    ["trials.csv", "curves.csv", "figures/sine.svg", "summary.json"]
+    let mut all = ["trials.csv", "curves.csv", "figures/sine.svg", "summary.json"]
         .map(|name| std::fs::read(folder.file(name)).unwrap())
-        .to_vec()
+        .to_vec();
+    for name in instances(folder) {
+        all.push(std::fs::read(folder.instances().join(&name).join("value.txt")).unwrap());
+        all.push(name.into_bytes());
+    }
+    all
+}
+
+/// Names of the kept instances' folders.
+fn instances(folder: &RunFolder) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.instances()).into_iter().flatten();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 fn part_files(folder: &RunFolder) -> Vec<std::path::PathBuf> {
@@ -229,4 +243,24 @@ fn atomic_writing_leaves_the_old_file_or_the_new_one_and_nothing_else() {
     assert!(write_atomically(&blocked, b"new").is_err());
     let left: Vec<_> = std::fs::read_dir(home.path()).unwrap().collect();
     assert_eq!(left.len(), 2, "no temporary file stays behind");
+}
+
+#[test]
+fn instances_are_those_of_the_trials_whatever_stood_in_their_folder() {
+    let home = tempfile::tempdir().unwrap();
+    let study = Toy::new(3);
+    let (folder, _) = run(&study, home.path(), 1);
+    merged(&study, &folder);
+    let (expected, names) = (results(&folder), instances(&folder));
+    assert!(!names.is_empty() && names.len() < 18, "some trials keep one: {names:?}");
+    // A folder of another configuration, one that a killed process left, and one with other bytes.
+    let path = folder.instances();
+    for name in ["other", ".unfinished-x"] {
+        std::fs::create_dir(path.join(name)).unwrap();
+        std::fs::write(path.join(name).join("value.txt"), "1").unwrap();
+    }
+    std::fs::write(path.join(&names[0]).join("value.txt"), "0").unwrap();
+    assert_ne!(results(&folder), expected, "the damage is seen");
+    merged(&study, &folder);
+    assert_eq!(results(&folder), expected);
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::figures::{Axis, Figure, Series};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 /// Trials (x, seed) with the row `x, seed, sin(x + seed)`.
@@ -104,6 +105,13 @@ impl Study for Toy {
                     ],
                     timings: vec![line(provenance::unix_time() as f64)],
                     refused: (how == Some("refuse")).then(|| "no answer".to_owned()),
+                    instances: (value > 0.5)
+                        .then(|| Instance {
+                            name: trial.id.replace([' ', '='], "-"),
+                            text: format!("{value}"),
+                        })
+                        .into_iter()
+                        .collect(),
                 }),
             );
         }
@@ -119,6 +127,11 @@ impl Study for Toy {
             series: vec![Series::line("sine", 0, x, y)],
             ..Figure::default()
         }]
+    }
+
+    fn write_instance(&self, instance: &Instance, folder: &Path) -> Result<(), String> {
+        let bytes = instance.text.as_bytes();
+        std::fs::write(folder.join("value.txt"), bytes).map_err(|error| error.to_string())
     }
 
     fn summary(&self, tables: &Tables<'_>) -> Summary {

@@ -3,7 +3,7 @@
 //! A trial solves one sampled problem with symmetric offsets by the global solver, with symmetric or
 //! asymmetric adapters, and measures `||A - A*||_F^2` beside its prediction.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::figures::{Axis, Figure, Series, Style};
 use crate::runs::{Summary, Tables};
 use peftml_linalg::{Seed, compare, decompose};
@@ -33,7 +33,7 @@ impl Question for FiniteSamples {
         config.setting("samples_per_task") * (config.tasks * config.dimension) as f64 * 30.0
     }
 
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String> {
         let mut spec = config.spec();
         spec.samples_per_task = config.count("samples_per_task");
         spec.noise_std = config.setting("noise_std");
@@ -61,13 +61,13 @@ impl Question for FiniteSamples {
             Kind::Asymmetric => predictions::base_error_squared_asymmetric(samples, noise, trace),
         };
         let error = compare::distance(found.base.as_ref(), truth.base.as_ref());
-        Ok(vec![error * error, predicted])
+        Ok(vec![error * error, predicted].into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
         let table = &tables.trials;
         let mut series = Vec::new();
-        for method in self.methods() {
+        for (colour, method) in self.methods().iter().enumerate() {
             let key = |row: usize| {
                 (table.text(row, table.column("method")) == *method)
                     .then(|| table.text(row, table.column("tasks")).to_owned())
@@ -80,6 +80,7 @@ impl Question for FiniteSamples {
             {
                 series.push(Series {
                     label: format!("{method} adapters, {what}"),
+                    colour,
                     style,
                     x: means.iter().filter_map(|(tasks, ..)| tasks.parse().ok()).collect(),
                     y: means.iter().map(|(_, rows, sums)| sums[at] / *rows as f64).collect(),

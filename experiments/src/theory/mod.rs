@@ -6,6 +6,7 @@
 mod finite_samples;
 mod prevalence;
 mod rates;
+mod spurious;
 mod stability;
 mod tails;
 mod wrong_rank;
@@ -13,12 +14,13 @@ mod wrong_rank;
 use crate::config::{ConfigError, Seeds, sweep, typed};
 use crate::figures::Figure;
 use crate::runs::csv::Line;
-use crate::runs::{About, Group, Headers, Outcome, Study, Summary, Tables, Trial};
+use crate::runs::{About, Group, Headers, Instance, Outcome, Study, Summary, Tables, Trial};
 use peftml_data::synthetic::linear::{Family, LinearSpec};
 use peftml_linalg::Seed;
 use peftml_theory::linear::Kind;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 use toml::{Table, Value};
 
@@ -48,12 +50,31 @@ trait Question: Sync {
     }
     /// Estimated cost.
     fn cost(&self, config: &TheoryConfig, method: &str) -> f64;
-    /// One trial: a figure a column.
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String>;
+    /// One trial.
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String>;
+    /// Writes the files of a kept instance.
+    fn write_instance(&self, _text: &str, _folder: &Path) -> Result<(), String> {
+        Err(format!("the study {} keeps no instances", self.name()))
+    }
     /// Its figures.
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure>;
     /// Its answer.
     fn summary(&self, tables: &Tables<'_>) -> Summary;
+}
+
+/// What a trial found.
+#[derive(Default)]
+struct Found {
+    /// A figure a column.
+    figures: Vec<f64>,
+    /// Cases worth keeping: a number that names it in the trial, and a text that says all of it.
+    instances: Vec<(usize, String)>,
+}
+
+impl From<Vec<f64>> for Found {
+    fn from(figures: Vec<f64>) -> Self {
+        Self { figures, ..Default::default() }
+    }
 }
 
 /// A study's configuration.
@@ -281,16 +302,19 @@ impl Study for TheoryStudy {
             let started = Instant::now();
             let node = Seed::root(seed).child("theory").child(config.study.as_str());
             let node = node.child(config.spec_label().as_str());
-            let outcome = self.question.run(config, &node, method).map(|figures| {
+            let outcome = self.question.run(config, &node, method).map(|found| {
                 let mut line = self.prefix(point, seed, method);
-                for figure in figures {
+                for figure in found.figures {
                     line.number(figure);
                 }
                 line.text("ok");
                 let mut timing = self.prefix(point, seed, method);
                 timing.number(started.elapsed().as_secs_f64());
                 let (trials, timings) = (vec![line.finish()], vec![timing.finish()]);
-                Outcome { trials, timings, ..Default::default() }
+                let stem = trial.id.replace("settings.", "").replace('=', "").replace(' ', "-");
+                let named = |(number, text)| Instance { name: format!("{stem}-{number}"), text };
+                let instances = found.instances.into_iter().map(named).collect();
+                Outcome { trials, timings, instances, ..Default::default() }
             });
             finish(trial, outcome);
         }
@@ -298,6 +322,10 @@ impl Study for TheoryStudy {
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
         self.question.figures(tables)
+    }
+
+    fn write_instance(&self, instance: &Instance, folder: &Path) -> Result<(), String> {
+        self.question.write_instance(&instance.text, folder)
     }
 
     fn summary(&self, tables: &Tables<'_>) -> Summary {

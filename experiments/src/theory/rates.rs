@@ -5,7 +5,7 @@
 //! solver's base, rank k, prediction with floor), `two-task` (rank 3k), `standard` (SR, rank k, prediction
 //! the floor tail_k), `standard-full` (SR, rank k(T+1)), `least-squares`.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::figures::{Axis, Figure, Series, Style};
 use crate::runs::{Summary, Tables};
 use faer::Mat;
@@ -41,7 +41,7 @@ impl Question for Rates {
         (samples + config.setting("test_samples")) * config.dimension as f64 * 30.0
     }
 
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String> {
         let say = |e: &dyn std::fmt::Display| e.to_string();
         let (d, k, tasks) = (config.dimension, config.rank, config.tasks);
         let (n, noise) = (config.count("test_samples"), config.setting("noise_std"));
@@ -99,14 +99,14 @@ impl Question for Rates {
             .add_to(weights.as_mut(), 1.0);
         let risk = truth.excess_risk(tasks, weights.as_ref());
         let formula = predictions::fine_tuning_risk(d, rank, n, noise).unwrap_or(f64::NAN);
-        Ok(vec![risk, formula + floor])
+        Ok(vec![risk, formula + floor].into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
         let table = &tables.trials;
         let column = |name: &str| table.column(name);
         let mut series = Vec::new();
-        for method in self.methods() {
+        for (colour, method) in self.methods().iter().enumerate() {
             let key = |row: usize| {
                 (table.text(row, column("method")) == *method)
                     .then(|| table.text(row, column("settings.test_samples")).to_owned())
@@ -117,6 +117,7 @@ impl Question for Rates {
             {
                 series.push(Series {
                     label: format!("{method}{suffix}"),
+                    colour,
                     style,
                     x: means.iter().filter_map(|(n, ..)| n.parse().ok()).collect(),
                     y: means.iter().map(|(_, rows, sums)| sums[at] / *rows as f64).collect(),
@@ -143,12 +144,31 @@ impl Question for Rates {
             Some(format!("{} n={}", cell("method"), cell("settings.test_samples")))
         };
         let mut figures = serde_json::Map::new();
-        let mut parts = Vec::new();
+        // A course a method: n, measured, predicted.
+        let mut courses: Vec<(String, Vec<[f64; 3]>)> = Vec::new();
         for (key, rows, [risk, predicted]) in sums(tables, key, COLUMNS) {
             let n = rows as f64;
-            parts.push(format!("{key}: {:.2e} (predicted {:.2e})", risk / n, predicted / n));
-            figures.insert(key, (risk / n).into());
+            figures.insert(key.clone(), (risk / n).into());
+            let Some((method, samples)) = key.split_once(" n=") else { continue };
+            let at = [samples.parse().unwrap_or(f64::NAN), risk / n, predicted / n];
+            match courses.iter_mut().find(|(known, _)| known == method) {
+                Some((_, course)) => course.push(at),
+                None => courses.push((method.to_owned(), vec![at])),
+            }
         }
-        Summary { answer: format!("Mean excess risk, {}.", parts.join("; ")), figures }
+        let mut parts = Vec::new();
+        for (method, course) in &courses {
+            let (Some(first), Some(last)) = (course.first(), course.last()) else { continue };
+            let slope = (last[1] / first[1]).ln() / (last[0] / first[0]).ln();
+            figures.insert(format!("{method} slope"), slope.into());
+            parts.push(format!(
+                "{method} {:.2e} to {:.2e} (predicted {:.2e} to {:.2e}; slope {slope:.2})",
+                first[1], last[1], first[2], last[2]
+            ));
+        }
+        let ends = courses.first().and_then(|(_, c)| Some((c.first()?[0], c.last()?[0])));
+        let (first, last) = ends.unwrap_or((f64::NAN, f64::NAN));
+        let answer = format!("Mean excess risk from n = {first} to {last}: {}.", parts.join("; "));
+        Summary { answer, figures }
     }
 }

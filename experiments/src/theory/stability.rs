@@ -3,7 +3,7 @@
 //! A trial perturbs the true adapters of one problem by `magnitude`, at random or along the direction
 //! of H's smallest eigenvalue, and compares `||A - A*||_F` with the explicit bound `(C(eps) + 1) eps`.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::claims::stability::{Triple, best_response, largest_mismatch, slowest};
 use crate::claims::{Sizes, sizes};
 use crate::figures::{Axis, Figure, Series, Style};
@@ -33,7 +33,7 @@ impl Question for Stability {
         (config.tasks * config.dimension.pow(3)) as f64 * 100.0
     }
 
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String> {
         let say = |e: &dyn std::fmt::Display| e.to_string();
         let truth = config.spec().ground_truth(seed);
         let tasks = exact_tasks(&truth).map_err(|e| say(&e))?;
@@ -54,30 +54,50 @@ impl Question for Stability {
         let error = compare::distance(objective.base(&x).as_ref(), truth.base.as_ref());
         let triple = Triple::best(&truth, s.tasks, eps).map_err(|e| say(&e))?;
         let bound = triple.map_or(f64::INFINITY, |t| (t.constant(eps) + 1.0) * eps);
-        Ok(vec![eps, error, bound, (bound / error).log10()])
+        Ok(vec![eps, error, bound, (bound / error).log10()].into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
         let table = &tables.trials;
         let column = |name: &str| table.column(name);
-        let rows = |method: &str, name: &str| -> Vec<f64> {
+        let magnitudes = table.column("settings.magnitude");
+        let mut places: Vec<&str> = Vec::new();
+        for place in (0..table.len()).map(|row| table.text(row, magnitudes)) {
+            if !places.contains(&place) {
+                places.push(place);
+            }
+        }
+        // Geometric means a magnitude, with the least and the largest.
+        let values = |method: &str, place: &str, name: &str| -> Vec<f64> {
             (0..table.len())
                 .filter(|row| table.text(*row, column("method")) == method)
-                .map(|row| table.number(row, column(name)).unwrap_or(f64::NAN))
+                .filter(|row| table.text(*row, magnitudes) == place)
+                .filter_map(|row| table.number(row, column(name)).filter(|v| v.is_finite()))
                 .collect()
         };
+        let mean = |v: &[f64]| (v.iter().map(|x| x.ln()).sum::<f64>() / v.len() as f64).exp();
         let series = [
-            ("random", "base_error"),
-            ("random", "bound"),
-            ("slowest", "base_error"),
-            ("slowest", "bound"),
+            ("random", "base_error", 0),
+            ("random", "bound", 1),
+            ("slowest", "base_error", 2),
+            ("slowest", "bound", 3),
         ]
-        .map(|(method, name)| Series {
-            label: format!("{} {}", method, if name == "bound" { "bound" } else { "error" }),
-            style: Style::Points,
-            x: rows(method, "eps"),
-            y: rows(method, name),
-            ..Default::default()
+        .map(|(method, name, colour)| {
+            let label = format!("{method} {}", if name == "bound" { "bound" } else { "error" });
+            let mut s = Series { label, colour, style: Style::Points, ..Default::default() };
+            for place in &places {
+                let (eps, found) = (values(method, place, "eps"), values(method, place, name));
+                if found.is_empty() {
+                    continue;
+                }
+                s.x.push(mean(&eps));
+                s.y.push(mean(&found));
+                let (least, most) =
+                    found.iter().fold((f64::INFINITY, 0.0_f64), |(a, b), v| (a.min(*v), b.max(*v)));
+                s.low.get_or_insert_default().push(least);
+                s.high.get_or_insert_default().push(most);
+            }
+            s
         });
         vec![Figure {
             name: "stability".to_owned(),
@@ -85,7 +105,8 @@ impl Question for Stability {
             x: Axis::log("mismatch eps of the tasks' differences"),
             y: Axis::log("error of the base and its bound, Frobenius"),
             series: series.to_vec(),
-            description: "Where the bound's conditions fail it is infinite and left out."
+            description: "Geometric means over trials of one magnitude of the perturbation, with the \
+                          least and the largest; where the bound's conditions fail it is infinite and left out."
                 .to_owned(),
         }]
     }

@@ -3,7 +3,7 @@
 //! A trial draws `problems` problems and averages tail_0 and tail_k of SR's base over them, beside the
 //! closed forms: E tail_0, the large-d formula and the limit of E tail_k. For LoRA-ML the tail is 0.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::figures::{Axis, Figure, Series, Style};
 use crate::runs::{Summary, Tables};
 use faer::Mat;
@@ -34,7 +34,7 @@ impl Question for Tails {
         config.setting("problems")
             * (20.0 * d.powi(3) + d * d * (config.tasks * config.rank) as f64)
     }
-    fn run(&self, config: &TheoryConfig, seed: &Seed, _: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, _: &str) -> Result<Found, String> {
         let (d, k, tasks) = (config.dimension, config.rank, config.tasks);
         let count = config.count("problems");
         let (mut zero, mut rank) = (0.0, 0.0);
@@ -57,7 +57,8 @@ impl Question for Tails {
             predictions::standard_tail_zero(d, k, tasks),
             predictions::standard_tail_large_dimension(d, k, tasks),
             predictions::standard_tail_limit(d, k),
-        ])
+        ]
+        .into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
@@ -76,6 +77,8 @@ impl Question for Tails {
             series.push(Series {
                 label: label.to_owned(),
                 style,
+                // The formula goes with what it predicts.
+                colour: at / 2,
                 x: means.iter().filter_map(|(tasks, ..)| tasks.parse().ok()).collect(),
                 y: means.iter().map(|(_, rows, sums)| sums[at] / *rows as f64).collect(),
                 ..Default::default()

@@ -5,7 +5,7 @@
 //! lower end counts); `standard` is SR. The risk is that of the best adapter of `adapter_rank` on the
 //! exact test task.
 
-use super::{Question, TheoryConfig, sums};
+use super::{Found, Question, TheoryConfig, sums};
 use crate::figures::{Axis, Figure, Series, Style};
 use crate::runs::{Summary, Tables};
 use faer::Mat;
@@ -42,7 +42,7 @@ impl Question for WrongRank {
         }
     }
 
-    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Vec<f64>, String> {
+    fn run(&self, config: &TheoryConfig, seed: &Seed, method: &str) -> Result<Found, String> {
         let truth = config.spec().ground_truth(seed);
         let rank = config.count("adapter_rank").min(config.dimension);
         let all: Vec<Mat<f64>> = (0..=config.tasks)
@@ -58,7 +58,7 @@ impl Question for WrongRank {
         kernel::add_scaled(difference.as_mut(), -1.0, base.as_ref());
         let values = decompose::singular_values(difference.as_ref()).map_err(|e| e.to_string())?;
         let error = compare::distance(base.as_ref(), truth.base.as_ref());
-        Ok(vec![standard::tails(&values)[rank], error * error])
+        Ok(vec![standard::tails(&values)[rank], error * error].into())
     }
 
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure> {
@@ -76,6 +76,7 @@ impl Question for WrongRank {
                 series.push(Series {
                     label: label.to_owned(),
                     style: Style::Line,
+                    colour: series.len(),
                     ..Default::default()
                 });
                 series.len() - 1
@@ -107,15 +108,41 @@ impl Question for WrongRank {
             ))
         };
         let mut figures = serde_json::Map::new();
-        let mut parts = Vec::new();
         for (key, rows, [risk, _]) in sums(tables, key, COLUMNS) {
-            parts.push(format!("{key}: {:.2e}", risk / rows as f64));
             figures.insert(key, (risk / rows as f64).into());
         }
-        Summary {
-            answer: format!("Mean excess risk on the test task, {}.", parts.join("; ")),
-            figures,
+        // One part a tail: by adapter rank, LoRA-ML over standard retraining.
+        let place = |row: usize| {
+            Some(
+                ["settings.tail", "settings.adapter_rank"]
+                    .map(|name| table.text(row, column(name)))
+                    .join("|"),
+            )
+        };
+        let mut parts: Vec<(String, Vec<String>)> = Vec::new();
+        for (place, ..) in sums(tables, place, COLUMNS) {
+            let (tail, rank) = place.split_once('|').unwrap_or_default();
+            let risk = |method: &str| {
+                let found = figures.get(&format!("{method} rank {rank} tail {tail}"));
+                found
+                    .and_then(serde_json::Value::as_f64)
+                    .map_or("-".to_owned(), |r| format!("{r:.2e}"))
+            };
+            let text = format!("{rank}: {} / {}", risk("lora-ml"), risk("standard"));
+            match parts.iter_mut().find(|(known, _)| known == tail) {
+                Some((_, texts)) => texts.push(text),
+                None => parts.push((tail.to_owned(), vec![text])),
+            }
         }
+        let parts: Vec<String> = parts
+            .iter()
+            .map(|(tail, texts)| format!("tail {tail}: {}", texts.join(", ")))
+            .collect();
+        let answer = format!(
+            "Mean excess risk on the test task by adapter rank, LoRA-ML / standard retraining, {}.",
+            parts.join("; ")
+        );
+        Summary { answer, figures }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod authors;
 mod descent;
 pub mod fine_tuning;
 pub mod gradient_descent;
+pub mod gradient_flow;
 pub mod lbfgs;
 mod line_search;
 pub mod scaled_gradient;

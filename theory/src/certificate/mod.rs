@@ -25,4 +25,6 @@ pub use make::certify;
 pub use verify::{Proof, verify};
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

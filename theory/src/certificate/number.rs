@@ -24,21 +24,19 @@ pub enum NumberError {
         length: usize,
     },
     /// Neither a decimal nor a quotient.
-    #[error(
-        "\"{text}\" is neither a decimal (like -1.25e-3) nor a quotient of whole numbers (-5/4)"
-    )]
+    #[error("{text:?} is neither a decimal (like -1.25e-3) nor a quotient of whole numbers (-5/4)")]
     Malformed {
         /// The text.
         text: String,
     },
     /// The exponent is out of range.
-    #[error("\"{text}\" has an exponent beyond {LARGEST_EXPONENT} in modulus")]
+    #[error("{text:?} has an exponent beyond {LARGEST_EXPONENT} in modulus")]
     Exponent {
         /// The text.
         text: String,
     },
     /// A quotient by zero.
-    #[error("\"{text}\" divides by zero")]
+    #[error("{text:?} divides by zero")]
     DivisionByZero {
         /// The text.
         text: String,

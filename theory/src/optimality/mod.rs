@@ -445,4 +445,6 @@ impl Probe<'_> {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
