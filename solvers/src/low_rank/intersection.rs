@@ -84,7 +84,7 @@ pub fn intersect(
 }
 
 /// Pairs (t, t + j mod T) for j = 1..=reach, each once.
-fn pairs(count: usize, reach: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn pairs(count: usize, reach: usize) -> impl Iterator<Item = (usize, usize)> {
     let most = (count - 1).div_ceil(2).min(reach.max(1));
     (1..=most).flat_map(move |j| {
         // Half-way round an even cycle every pair would be met twice.

@@ -3,8 +3,10 @@
 pub mod base_system;
 pub mod global;
 pub mod intersection;
+mod judgement;
 pub mod parts;
 pub mod reduced_rank;
+mod scale;
 pub mod symmetric_inner;
 pub mod two_task;
 
