@@ -90,6 +90,8 @@ pub enum Outcome {
         reason: &'static str,
         /// Whether the bound promised six digits.
         solvable: bool,
+        /// The refusal with the problem's sizes.
+        what: String,
     },
     /// A wrong answer, one that is not finite, or a panic.
     Wrong {
@@ -123,7 +125,7 @@ impl Counts {
                 self.right += 1;
                 self.ratio = self.ratio.max(*ratio);
             }
-            Outcome::Refused { reason, solvable } => {
+            Outcome::Refused { reason, solvable, .. } => {
                 self.refused += 1;
                 self.solvable += usize::from(*solvable);
                 *self.reasons.entry(reason).or_default() += 1;
@@ -385,7 +387,14 @@ fn judge(hard: &Hard, rank: usize, answer: &Result<Solution, SolveError>, passes
         Ok(solution) => solution,
         Err(error) => {
             let solvable = bound <= 1e-6 && !hard.noisy;
-            return Outcome::Refused { reason: reason(error), solvable };
+            let what = format!(
+                "{:?} d={} k={rank} T={} {}, bound {bound:.1e}: {error}",
+                hard.truth.kind,
+                hard.truth.dimension(),
+                hard.truth.count(),
+                if passes { "passes" } else { "dense" },
+            );
+            return Outcome::Refused { reason: reason(error), solvable, what };
         }
     };
     let (d, count) = (hard.truth.dimension(), hard.truth.count());
@@ -399,7 +408,12 @@ fn judge(hard: &Hard, rank: usize, answer: &Result<Solution, SolveError>, passes
             .adapters
             .iter()
             .all(|a| kernel::is_finite(a.left()) && kernel::is_finite(a.right()));
-    let allowed = if hard.noisy { 6.0 * predicted } else { (bound * size).max(predicted) };
+    // A bound that promises nothing allows nothing: then the answer's own figure has to hold.
+    let allowed = match hard.noisy {
+        true => 6.0 * predicted,
+        false if bound <= 1e-6 => (bound * size).max(predicted),
+        false => predicted,
+    };
     let ratio = error / allowed;
     if finite && ratio <= 1.0 {
         return Outcome::Right { ratio };

@@ -151,7 +151,7 @@ pub enum FileProblem {
     },
     /// A folder without tasks.
     #[error(
-        "is a folder without tasks; A_0.npy, A_1.npy, .. or X_0.npy, Y_0.npy, X_1.npy, .. are needed"
+        "is a folder without tasks; A_0.npy, A_1.npy and so on are needed, or X_0.npy, Y_0.npy and so on"
     )]
     NoTaskFiles,
     /// A gap in the numbers of a folder's files.

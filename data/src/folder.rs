@@ -14,7 +14,7 @@
 //! Limits: estimates without their second moments cannot be polished. Files must not change meanwhile.
 
 use crate::error::{DataError, FileProblem, MemberProblem, Shape};
-use crate::npz::{MOST_NUMBERS, NpyFileReader};
+use crate::npz::{Archive, MOST_NUMBERS, NpyFileReader};
 use faer::{Mat, MatRef};
 use peftml_linalg::kernel;
 use peftml_theory::linear::{LinearError, Task, TaskMatrices, Tasks};
@@ -158,15 +158,22 @@ fn matrices(folder: &Path, paths: &[PathBuf]) -> Result<FolderTasks, DataError> 
         let tasks = Tasks::new(tasks, roundoff).map_err(|e| DataError::tasks(folder, e))?;
         return Ok(FolderTasks::Memory(tasks));
     }
+    stored(files, paths)
+}
+
+/// Matrices that stay in their files, after every number was seen once.
+fn stored(files: Vec<NpyFileReader>, paths: &[PathBuf]) -> Result<FolderTasks, DataError> {
+    let dimension = files[0].shape()[0];
+    let roundoff = files.iter().map(NpyFileReader::roundoff).fold(0.0, f64::max);
     let transposed = !files[0].fortran();
     if let Some(other) = files.iter().position(|file| file.fortran() == transposed) {
         return Err(DataError::file(&paths[other], FileProblem::OtherOrder));
     }
+    let mut buffer = Vec::new();
     for (file, path) in files.iter().zip(paths) {
-        // Every number once, so that a solver meets finite ones alone.
         for first in (0..dimension).step_by(ROWS) {
             let lines = first..(first + ROWS).min(dimension);
-            file.lines(lines, &mut Vec::new()).map_err(|problem| member(path, problem))?;
+            file.lines(lines, &mut buffer).map_err(|problem| member(path, problem))?;
         }
     }
     Ok(FolderTasks::Matrices(StoredMatrices {
@@ -176,6 +183,28 @@ fn matrices(folder: &Path, paths: &[PathBuf]) -> Result<FolderTasks, DataError> 
         matrices: Matrices::Files(files),
         entry_variance: None,
     }))
+}
+
+/// Opens an `.npz` file of tasks: exact matrices `A` beyond [`MOST_NUMBERS`] numbers that are stored (not
+/// deflated) stay in the file, anything else is read as [`linear::read_tasks`](crate::linear::read_tasks) does.
+///
+/// # Errors
+/// As there.
+pub fn open_archive(path: &Path) -> Result<FolderTasks, DataError> {
+    let mut archive = Archive::open(path, "A=A")?;
+    let alone = ["S", "X", "Y"].iter().all(|name| !archive.contains(name));
+    let files = if alone { archive.large_stack("A")? } else { None };
+    let Some(files) = files else {
+        drop(archive);
+        return Ok(FolderTasks::Memory(crate::linear::read_tasks(path)?));
+    };
+    archive.verify_rest()?;
+    let [rows, cols] = files[0].shape();
+    if rows != cols {
+        return Err(shape_error(path, [rows, cols], "(T, d, d)".to_owned()));
+    }
+    let paths = vec![path.to_owned(); files.len()];
+    stored(files, &paths)
 }
 
 /// Statistics of samples.

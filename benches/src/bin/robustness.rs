@@ -8,16 +8,22 @@ use peftml_benches::hard::{Class, Counts, Outcome, run};
 use peftml_linalg::Seed;
 use std::process::ExitCode;
 
+const CLASSES: [Class; 11] = Class::ALL;
+
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1).map(|a| a.parse::<u64>().expect("a number"));
     let draws = arguments.next().unwrap_or(10_000);
     let root = Seed::root(arguments.next().unwrap_or(0)).child("robustness");
-    let mut counts = vec![Counts::default(); Class::ALL.len()];
+    let mut counts = vec![Counts::default(); CLASSES.len()];
     for draw in 0..draws {
-        let index = draw as usize % Class::ALL.len();
-        let outcome = run(Class::ALL[index], &root.child(draw), draw);
-        if let Outcome::Wrong { what, .. } = &outcome {
-            eprintln!("draw {draw}, {}: {what}", Class::ALL[index].name());
+        let index = draw as usize % CLASSES.len();
+        let outcome = run(CLASSES[index], &root.child(draw), draw);
+        match &outcome {
+            Outcome::Wrong { what } => eprintln!("WRONG {draw}, {}: {what}", CLASSES[index].name()),
+            Outcome::Refused { solvable: true, what, .. } => {
+                eprintln!("refused {draw}, {}: {what}", CLASSES[index].name());
+            }
+            _ => {}
         }
         counts[index].add(&outcome);
     }
@@ -26,7 +32,7 @@ fn main() -> ExitCode {
     );
     println!("|---|---|---|---|---|---|---|");
     let mut total = Counts::default();
-    for (class, count) in Class::ALL.iter().zip(&counts) {
+    for (class, count) in CLASSES.iter().zip(&counts) {
         println!("{}", count.row(class.name()));
         total.merge(count);
     }

@@ -8,11 +8,18 @@ use crate::error::{MemberProblem, Shape};
 use faer::{Mat, MatRef};
 use npyz::Order;
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek};
 use std::ops::Range;
 use std::path::Path;
 
-/// An open `.npy` file that holds a matrix.
+/// Whether a matrix stands alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Axes {
+    Matrix,
+    Stack,
+}
+
+/// A matrix in an open file.
 pub struct NpyFileReader {
     file: File,
     number: Number,
@@ -33,27 +40,58 @@ impl NpyFileReader {
         if !kind.is_file() {
             return Err(MemberProblem::Header { reason: "it is no regular file".to_owned() });
         }
-        let file = File::open(path)?;
+        let mut all = Self::within(File::open(path)?, 0, kind.len())?;
+        match (all.pop(), all.is_empty()) {
+            (Some((one, Axes::Matrix)), true) => Ok(one),
+            (found, _) => {
+                let shape = found.map_or(vec![0], |(one, _)| vec![1, one.shape[0], one.shape[1]]);
+                let shape = Shape(shape.iter().map(|n| *n as u64).collect());
+                let expected = "a matrix, two axes,".to_owned();
+                Err(MemberProblem::Shape { shape, expected })
+            }
+        }
+    }
+
+    /// The matrices of an array (d, d) or (T, d, d) that stands uncompressed in the `length` bytes from `offset`
+    /// on.
+    pub(super) fn within(
+        mut file: File,
+        offset: u64,
+        length: u64,
+    ) -> Result<Vec<(Self, Axes)>, MemberProblem> {
+        file.seek(io::SeekFrom::Start(offset))?;
         let header = Header::read(&mut io::BufReader::new(&file))?;
         let shape = header.shape();
         let expected = u128::from(header.parsed.len()) * u128::from(header.number.bytes());
-        let found = kind.len().saturating_sub(header.length);
+        let found = length.saturating_sub(header.length);
         let dtype = header.parsed.dtype().descr().trim_matches('\'').to_owned();
         if expected != u128::from(found) {
             return Err(MemberProblem::Length { shape, dtype, expected, found });
         }
-        let Shape(sizes) = &shape;
-        let [rows, cols] = sizes[..] else {
-            return Err(MemberProblem::Shape { shape, expected: "a matrix, two axes,".to_owned() });
+        let fortran = header.parsed.order() == Order::Fortran;
+        let (count, rows, cols, axes) = match shape.0[..] {
+            [rows, cols] => (1, rows, cols, Axes::Matrix),
+            // In Fortran order the matrices of a stack are interleaved.
+            [count, rows, cols] if !fortran => (count, rows, cols, Axes::Stack),
+            _ => {
+                let expected = "(d, d), or (T, d, d) in C order,".to_owned();
+                return Err(MemberProblem::Shape { shape, expected });
+            }
         };
-        Ok(Self {
-            big_endian: dtype.starts_with('>'),
-            fortran: header.parsed.order() == Order::Fortran,
-            number: header.number,
-            shape: [rows as usize, cols as usize],
-            start: header.length,
-            file,
-        })
+        let bytes = rows * cols * header.number.bytes();
+        (0..count)
+            .map(|t| {
+                let one = Self {
+                    big_endian: dtype.starts_with('>'),
+                    fortran,
+                    number: header.number,
+                    shape: [rows as usize, cols as usize],
+                    start: offset + header.length + t * bytes,
+                    file: file.try_clone()?,
+                };
+                Ok((one, axes))
+            })
+            .collect()
     }
 
     /// Rows and columns.

@@ -1,13 +1,14 @@
 //! Reading `.npz` files within bounds.
 //!
 //! Zip and npy are read by the crates `zip` and `npyz`; the bounds are ours and stand before them:
-//! at most [`MOST_BYTES`] declared in all, at most [`MOST_NUMBERS`] numbers in the arrays asked for,
+//! at most [`MOST_BYTES`] declared by deflated members in all, at most [`MOST_NUMBERS`] numbers in the arrays asked for,
 //! no member that declares more than deflate can give, nothing allocated beyond what shape and
 //! member size agree on. Every member is read to its end, so that its checksum is verified, also
 //! those that nobody asked for.
 
 use super::MOST_NUMBERS;
 use super::directory;
+use super::file::NpyFileReader;
 use super::header::{Header, Number};
 use crate::error::{DataError, FileProblem, MemberProblem, Shape};
 use faer::{Mat, MatRef};
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use zip::read::{ArchiveOffset, Config, ZipArchive, ZipReadOptions};
 use zip::{CompressionMethod, result::ZipError};
 
-/// Most bytes that the members of one file may declare together.
+/// Most bytes that the deflated members of one file may declare together.
 const MOST_BYTES: u64 = 1 << 30;
 
 /// Largest ratio of deflate, rounded up; and what short members may have beside it.
@@ -155,6 +156,39 @@ impl Archive {
         Ok(stack)
     }
 
+    /// The matrices of the array `name`, left in the file, where it holds more than [`MOST_NUMBERS`] numbers and
+    /// stands there uncompressed; else `None`. Its checksum is verified by [`Archive::verify_rest`].
+    ///
+    /// # Errors
+    /// [`DataError::Member`].
+    pub fn large_stack(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Vec<NpyFileReader>>, DataError> {
+        let Some(&index) = self.members.get(name) else { return Ok(None) };
+        let entry = self.zip.by_index_data(index);
+        let entry = entry.map_err(|e| DataError::file(&self.path, damaged(&e)))?;
+        let (size, stored) = (entry.size(), entry.compression() == CompressionMethod::Stored);
+        // No type has less than a byte a number.
+        if !stored || size <= MOST_NUMBERS {
+            return Ok(None);
+        }
+        let file =
+            self.zip.by_index(index).map_err(|e| DataError::file(&self.path, damaged(&e)))?;
+        let start = file.data_start();
+        drop(file);
+        let member = |problem| DataError::member(&self.path, name, problem);
+        let start = start.ok_or_else(|| member(MemberProblem::Sizes { size, compressed: size }))?;
+        let file = File::open(&self.path).map_err(|e| DataError::file(&self.path, e.into()))?;
+        let found = NpyFileReader::within(file, start, size).map_err(member)?;
+        let count = |one: &NpyFileReader| one.shape().iter().map(|n| *n as u64).product::<u64>();
+        let numbers: u64 = found.iter().map(|(one, _)| count(one)).sum();
+        if numbers <= MOST_NUMBERS {
+            return Ok(None);
+        }
+        Ok(Some(found.into_iter().map(|(one, _)| one).collect()))
+    }
+
     fn read<A>(
         &mut self,
         name: &'static str,
@@ -241,7 +275,10 @@ impl Archive {
             let entry = self.zip.by_index_data(index);
             let entry = entry.map_err(|e| DataError::file(&self.path, damaged(&e)))?;
             let (size, compressed) = (entry.size(), entry.compressed_size());
-            total += u128::from(size);
+            // What is stored is as large as the file itself; what is deflated could be anything.
+            if entry.compression() != CompressionMethod::Stored {
+                total += u128::from(size);
+            }
             let possible = match entry.compression() {
                 CompressionMethod::Stored => Ok(size == compressed),
                 CompressionMethod::Deflated => {
@@ -321,7 +358,8 @@ impl<R: Read> Member<R> {
     /// Reads what is left, and one byte more than declared: that is where the reader compares the
     /// checksum, or finds the member too long.
     fn finish(&mut self) -> Result<(), MemberProblem> {
-        match io::copy(&mut self.by_ref().take(MOST_BYTES + 1), &mut io::sink()) {
+        let rest = self.size.saturating_sub(self.read).saturating_add(1);
+        match io::copy(&mut self.by_ref().take(rest), &mut io::sink()) {
             Err(e) if e.to_string().contains("checksum") => Err(MemberProblem::Checksum),
             Err(e) => Err(MemberProblem::Damaged { reason: e.to_string() }),
             Ok(_) if self.read != self.size => {

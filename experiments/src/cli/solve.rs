@@ -73,15 +73,15 @@ pub fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
         table: arguments.settings.clone(),
     };
     let solver = method.build(&settings)?;
-    let tasks = if arguments.tasks.is_dir() {
-        match folder::open_tasks(&arguments.tasks)? {
-            FolderTasks::Memory(tasks) => tasks,
-            FolderTasks::Matrices(source) => {
-                return arguments.solve_matrices(&source, method, &*solver, common);
-            }
+    let opened = match arguments.tasks.is_dir() {
+        true => folder::open_tasks(&arguments.tasks)?,
+        false => folder::open_archive(&arguments.tasks)?,
+    };
+    let tasks = match opened {
+        FolderTasks::Memory(tasks) => tasks,
+        FolderTasks::Matrices(source) => {
+            return arguments.solve_matrices(&source, method, &*solver, common);
         }
-    } else {
-        linear::read_tasks(&arguments.tasks)?
     };
     let problem = arguments.problem(&tasks)?;
     let start = arguments.start_point(&problem, method, common.seed)?;

@@ -8,6 +8,9 @@
 //!    Gauss-Newton on the finite-sample profile objective ([`crate::second_order::GaussNewton`]).
 //! 5. The answer is judged a posteriori: residual, `rho`, and the error that C9 predicts.
 //!
+//! Where dense decompositions would cost too much (`T d^2 k` above 2^20 and fewer flops by sketches), steps 1 to
+//! 3 are those of [`super::scale`], which only passes over the matrices.
+//!
 //! Source: theory.md C4, C5, C9, Solvers.
 //! Limits: `T >= 3`, `d > 2k`, `(T-1)(d-2k) >= d-k`; every second moment invertible.
 

@@ -11,4 +11,5 @@ pub mod symmetric_inner;
 pub mod two_task;
 
 pub use global::Global;
+pub use scale::flops;
 pub use two_task::TwoTask;

@@ -86,22 +86,34 @@ impl Found<'_> {
     }
 }
 
-/// Whether sketches cost less than dense decompositions: 9 d^3 for the eigenvectors of a symmetric matrix, 22 d^3
-/// for singular triples, one a pair and three a task (two rounds and the intersection), against the table of
-/// the module's header with two rounds.
-pub fn pays(kind: Kind, d: usize, rank: usize, count: usize, dense_pairs: usize) -> bool {
-    let (d, k, count) = (d as f64, rank as f64, count as f64);
-    let one = match kind {
-        Kind::Symmetric => 9.0 * d.powi(3),
-        Kind::Asymmetric => 22.0 * d.powi(3),
+/// Flops of `rounds` rounds for exact tasks: the table of the module's header, 8 d w^2 a pair and side, the Gram
+/// matrices of the intersections, and the span (a QR and seven products of d x Tk by r). Conjugate gradients in
+/// the span are left out: they do not grow with d.
+pub fn flops(kind: Kind, d: usize, rank: usize, count: usize, rounds: usize) -> f64 {
+    let partners = 2.0 * super::intersection::fewest_partners(d, rank) as f64;
+    let (d, k, count, rounds) = (d as f64, rank as f64, count as f64, rounds as f64);
+    let sides = match kind {
+        Kind::Symmetric => 1.0,
+        Kind::Asymmetric => 2.0,
     };
     let width = 2.0 * k + sketch::OVERSAMPLING as f64;
-    let span = (count * k).min(d);
-    let dense = (dense_pairs as f64 + 3.0 * count) * one;
-    let passes = 2.0 * count * d * d * (2.0 * width + 16.0 * k);
-    let partners = 2.0 * super::intersection::fewest_partners(d as usize, rank) as f64;
-    let pairs = count * partners / 2.0 * 2.0 * 8.0 * d * width * width;
-    passes + pairs + 16.0 * d * count * k * span < dense
+    let square = count * d * d;
+    let sketching = 2.0 * square * width * sides;
+    let pairs = count * partners / 2.0 * 8.0 * d * width * width * sides;
+    let meetings = count * 2.0 * d * (2.0 * k * partners).powi(2) * sides;
+    let passes = square * (2.0 + 2.0 * k * sides + 4.0 * k);
+    let span = 18.0 * d * count * k * (count * k).min(d) * sides;
+    sketching + pairs + meetings + rounds * (passes + span)
+}
+
+/// Whether two rounds with sketches cost less than dense decompositions: 9 d^3 flops for the eigenvectors of a
+/// symmetric matrix, 22 d^3 for singular triples; one a pair, three a task (two rounds and the intersection).
+pub fn pays(kind: Kind, d: usize, rank: usize, count: usize, dense_pairs: usize) -> bool {
+    let one = match kind {
+        Kind::Symmetric => 9.0 * (d as f64).powi(3),
+        Kind::Asymmetric => 22.0 * (d as f64).powi(3),
+    };
+    flops(kind, d, rank, count, 2) < (dense_pairs as f64 + 3.0 * count as f64) * one
 }
 
 /// Finds base and adapters. The base is that of `Ahat_t^T` where the source is transposed; adapters too.
