@@ -105,9 +105,9 @@ fn samples_summed_in_blocks_give_the_statistics_of_all() {
     }
     let tasks = memory(folder.path());
     let whole = Tasks::from_samples(pairs.iter().map(|(x, y)| (x.as_ref(), y.as_ref()))).unwrap();
-    for t in 0..3 {
+    for (t, (x, _)) in pairs.iter().enumerate() {
         let (a, b) = (tasks.task(t), whole.task(t));
-        assert_eq!(a.source(), TaskSource::Samples { count: pairs[t].0.ncols() });
+        assert_eq!(a.source(), TaskSource::Samples { count: x.ncols() });
         // Sums of at most 1100 terms in another order; S is well conditioned.
         let error = compare::relative_error(a.least_squares(), b.least_squares());
         assert!(error < 1e-13, "{error:e}");
