@@ -9,7 +9,7 @@
 //! 5. The answer is judged a posteriori: residual, `rho`, and the error that C9 predicts.
 //!
 //! Where dense decompositions would cost too much (`T d^2 k` above 2^20 and fewer flops by sketches), steps 1 to
-//! 3 are those of [`super::scale`], which only passes over the matrices.
+//! 3 are those of `scale`, which only passes over the matrices.
 //!
 //! Source: theory.md C4, C5, C9, Solvers.
 //! Limits: `T >= 3`, `d > 2k`, `(T-1)(d-2k) >= d-k`; every second moment invertible.
@@ -227,7 +227,7 @@ impl Global {
         !small && scale::pays(kind, d, rank, count, count * partners)
     }
 
-    /// Solves for matrices that are only passed over ([`scale`]), on the caller's workers; they may lie in
+    /// Solves for matrices that are only passed over (the module `scale`), on the caller's workers; they may lie in
     /// files. Estimates are not polished. The base is the profile minimiser of the adapters in the population
     /// loss.
     ///
