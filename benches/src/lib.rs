@@ -8,5 +8,6 @@
 //! script's per-step times are held against those that the reference's own code is known to reach.
 
 pub mod counted;
+pub mod hard;
 pub mod peer;
 pub mod problem;

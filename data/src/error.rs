@@ -149,6 +149,32 @@ pub enum FileProblem {
         /// Limit.
         most: u64,
     },
+    /// A folder without tasks.
+    #[error(
+        "is a folder without tasks; A_0.npy, A_1.npy and so on are needed, or X_0.npy, Y_0.npy and so on"
+    )]
+    NoTaskFiles,
+    /// A gap in the numbers of a folder's files.
+    #[error("has no {name}; the tasks' numbers begin at 0 or 1 and follow each other")]
+    TaskFileMissing {
+        /// The file.
+        name: String,
+    },
+    /// Inputs and outputs of different tasks.
+    #[error(
+        "has {x} files X_t.npy and {y} files Y_t.npy; one of each a task, with equal numbers, are needed"
+    )]
+    TaskFilesDiffer {
+        /// Files of inputs.
+        x: usize,
+        /// Files of outputs.
+        y: usize,
+    },
+    /// C order among Fortran order.
+    #[error(
+        "is in another order (C or Fortran) than the first task's file; large matrices must agree in it"
+    )]
+    OtherOrder,
     /// Two members that share bytes of the file.
     #[error("has members that overlap in the file; write it again with numpy.savez")]
     Overlap,
@@ -183,6 +209,9 @@ pub enum FileProblem {
 /// What is wrong with a member of an `.npz` file.
 #[derive(Debug, thiserror::Error)]
 pub enum MemberProblem {
+    /// The system refuses.
+    #[error("cannot be read: {0}")]
+    Io(#[from] std::io::Error),
     /// Needs a password.
     #[error("is encrypted; a plain member is needed")]
     Encrypted,

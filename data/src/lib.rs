@@ -5,12 +5,14 @@
 //! * [`synthetic::images`]: images of gratings, for studies that need no data set.
 //! * [`cifar`]: CIFAR-10 from its official files.
 //! * [`linear`]: tasks, bases and adapters in NumPy archives.
+//! * [`folder`]: tasks in a folder of arrays, larger than memory.
 //! * [`npz`]: NumPy archives, read within bounds and written all or nothing.
 //!
 //! The crate knows neither solvers nor networks.
 
 pub mod cifar;
 mod error;
+pub mod folder;
 mod images;
 pub mod linear;
 pub mod npz;

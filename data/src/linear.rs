@@ -86,11 +86,11 @@ pub fn read_point(path: &Path) -> Result<Point, DataError> {
     let expected = format!("(T, {d}, k), T and k at least 1 and d = {d} as in A,");
     match u.shape()[..] {
         [count, rows, rank] if count > 0 && rows == d && rank > 0 => {}
-        _ => return Err(shape(&archive, "U", &u, expected)),
+        _ => return Err(shape(&archive, "U", u.shape(), expected)),
     }
     let v = if archive.contains("V") { Some(archive.array("V", POINT)?) } else { None };
     if let Some(v) = v.as_ref().filter(|v| v.shape() != u.shape()) {
-        return Err(shape(&archive, "V", v, format!("{} as of U", tuple(u.shape()))));
+        return Err(shape(&archive, "V", v.shape(), format!("{} as of U", tuple(u.shape()))));
     }
     archive.verify_rest()?;
     let adapters = (0..u.shape()[0]).map(|t| {
@@ -215,23 +215,21 @@ fn read_matrices(
     expected: &'static str,
     stack: Stack,
 ) -> Result<(Vec<Task>, f64), DataError> {
-    let a = archive.array("A", expected)?;
-    let count = match stack.sizes(a.shape()) {
-        Some((count, rows, cols)) if rows == cols => count,
-        _ => return Err(shape(archive, "A", &a, stack.expected("d"))),
-    };
+    let a = archive.stack("A", expected)?;
+    if stack.sizes(&a.shape).is_none_or(|(_, rows, cols)| rows != cols) {
+        return Err(shape(archive, "A", &a.shape, stack.expected("d")));
+    }
     if !archive.contains("S") {
-        let tasks = (0..count).map(|t| Task::exact(a.matrix(t).to_owned())).collect();
-        return Ok((tasks, a.storage_roundoff()));
+        let tasks = a.matrices.into_iter().map(Task::exact).collect();
+        return Ok((tasks, a.storage_roundoff));
     }
-    let s = archive.array("S", expected)?;
-    if s.shape() != a.shape() {
-        return Err(shape(archive, "S", &s, format!("{} as of A", tuple(a.shape()))));
+    let s = archive.stack("S", expected)?;
+    if s.shape != a.shape {
+        return Err(shape(archive, "S", &s.shape, format!("{} as of A", tuple(&a.shape))));
     }
-    let tasks = (0..count)
-        .map(|t| Task::with_second_moment(a.matrix(t).to_owned(), s.matrix(t).to_owned()))
-        .collect();
-    Ok((tasks, a.storage_roundoff().max(s.storage_roundoff())))
+    let pairs = a.matrices.into_iter().zip(s.matrices);
+    let tasks = pairs.map(|(a, s)| Task::with_second_moment(a, s)).collect();
+    Ok((tasks, a.storage_roundoff.max(s.storage_roundoff)))
 }
 
 fn read_samples(
@@ -239,31 +237,37 @@ fn read_samples(
     expected: &'static str,
     stack: Stack,
 ) -> Result<(Vec<Task>, f64), DataError> {
-    let x = archive.array("X", expected)?;
-    let Some((count, _, _)) = stack.sizes(x.shape()) else {
+    let x = archive.stack("X", expected)?;
+    if stack.sizes(&x.shape).is_none() {
         let samples = if stack == Stack::Many { "N" } else { "n" };
-        return Err(shape(archive, "X", &x, stack.expected(samples)));
-    };
-    let y = archive.array("Y", expected)?;
-    if y.shape() != x.shape() {
-        return Err(shape(archive, "Y", &y, format!("{} as of X", tuple(x.shape()))));
+        return Err(shape(archive, "X", &x.shape, stack.expected(samples)));
     }
-    let tasks: Result<Vec<_>, _> =
-        (0..count).map(|t| Task::from_samples(t, x.matrix(t), y.matrix(t))).collect();
+    let y = archive.stack("Y", expected)?;
+    if y.shape != x.shape {
+        return Err(shape(archive, "Y", &y.shape, format!("{} as of X", tuple(&x.shape))));
+    }
+    // A task's samples go when its statistics are there.
+    let tasks: Result<Vec<_>, _> = x
+        .matrices
+        .into_iter()
+        .zip(y.matrices)
+        .enumerate()
+        .map(|(t, (x, y))| Task::from_samples(t, x.as_ref(), y.as_ref()))
+        .collect();
     let tasks = tasks.map_err(|source| DataError::tasks(archive.path(), source))?;
-    Ok((tasks, x.storage_roundoff().max(y.storage_roundoff())))
+    Ok((tasks, x.storage_roundoff.max(y.storage_roundoff)))
 }
 
 /// The order of a square matrix.
 fn square(archive: &Archive, a: &Array) -> Result<usize, DataError> {
     match a.shape()[..] {
         [rows, cols] if rows == cols && rows > 0 => Ok(rows),
-        _ => Err(shape(archive, "A", a, "a square matrix, shape (d, d),".into())),
+        _ => Err(shape(archive, "A", a.shape(), "a square matrix, shape (d, d),".into())),
     }
 }
 
-fn shape(archive: &Archive, name: &str, array: &Array, expected: String) -> DataError {
-    let shape = Shape(array.shape().iter().map(|n| *n as u64).collect());
+fn shape(archive: &Archive, name: &str, shape: &[usize], expected: String) -> DataError {
+    let shape = Shape(shape.iter().map(|n| *n as u64).collect());
     DataError::member(archive.path(), name, MemberProblem::Shape { shape, expected })
 }
 

@@ -55,6 +55,19 @@ impl pulp::NullaryFnOnce for Axpy<'_> {
     }
 }
 
+struct Subtract<'a>(&'a mut [f64], &'a [f64], &'a [f64]);
+
+impl pulp::NullaryFnOnce for Subtract<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for ((out, x), y) in self.0.iter_mut().zip(self.1).zip(self.2) {
+            *out = x - y;
+        }
+    }
+}
+
 /// `sum_i x_i y_i`, in a fixed order (eight running sums, so that it vectorises) whatever the machine.
 pub fn dot(x: &[f64], y: &[f64]) -> f64 {
     debug_assert_eq!(x.len(), y.len());
@@ -161,6 +174,24 @@ pub fn add_scaled(mut out: MatMut<'_, f64>, factor: f64, a: MatRef<'_, f64>) {
             _ => {
                 for i in 0..a.nrows() {
                     out[(i, j)] += factor * a[(i, j)];
+                }
+            }
+        }
+    }
+}
+
+/// `out = a - b`.
+pub fn subtract(mut out: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>) {
+    debug_assert_eq!((a.nrows(), a.ncols()), (out.nrows(), out.ncols()));
+    for j in 0..out.ncols() {
+        let column = out.as_mut().col_mut(j).try_as_col_major_mut();
+        match (column, a.col(j).try_as_col_major(), b.col(j).try_as_col_major()) {
+            (Some(out), Some(x), Some(y)) => {
+                panel::vectorised(Subtract(out.as_slice_mut(), x.as_slice(), y.as_slice()));
+            }
+            _ => {
+                for i in 0..out.nrows() {
+                    out[(i, j)] = a[(i, j)] - b[(i, j)];
                 }
             }
         }

@@ -7,6 +7,7 @@
 //! * [`compare`]: errors scaled by size, distances between subspaces.
 //! * [`kernel`]: products with explicit, sequential arithmetic.
 //! * [`panel`]: the same for matrices so small that a call costs more than its arithmetic.
+//! * [`workers`]: parallelism as an argument.
 //!
 //! The crate knows nothing of tasks or losses. It starts no threads, reads no clock, no
 //! environment and no file; equal inputs give equal bits on one machine type.
@@ -18,8 +19,10 @@ pub mod kernel;
 pub mod low_rank;
 pub mod panel;
 pub mod seed;
+pub mod workers;
 
 pub use blocks::{BlockSpec, Blocks, Layout};
 pub use decompose::DecompositionError;
 pub use low_rank::{LowRank, ThinSvd};
 pub use seed::{Seed, SeedLabel, Stream};
+pub use workers::{Sequential, Workers};

@@ -21,6 +21,11 @@ impl LowRank {
         Self { right: factor.clone(), left: factor }
     }
 
+    /// `right left^T`.
+    pub fn transposed(self) -> Self {
+        Self { left: self.right, right: self.left }
+    }
+
     /// The left factor, m x r.
     pub fn left(&self) -> MatRef<'_, f64> {
         self.left.as_ref()

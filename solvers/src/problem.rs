@@ -2,8 +2,8 @@
 
 use crate::{Evaluations, Observer, StopReason};
 use faer::Mat;
-use peftml_linalg::{Blocks, DecompositionError, LowRank, compare, kernel};
-use peftml_theory::linear::{Kind, LinearError, Task, Tasks};
+use peftml_linalg::{Blocks, DecompositionError, LowRank, Workers, compare, kernel};
+use peftml_theory::linear::{Kind, LinearError, Task, TaskMatrices, Tasks};
 
 /// Tasks, with the adapters to be retrained.
 #[derive(Clone, Copy)]
@@ -57,6 +57,41 @@ pub trait BaseSolver: Send + Sync {
         start: Option<&Blocks>,
         observer: &mut dyn Observer,
     ) -> Result<Solution, SolveError>;
+
+    /// The same on the caller's workers, where the method has use for them; the answer does not depend on
+    /// them.
+    ///
+    /// # Errors
+    /// As [`BaseSolver::solve`].
+    fn solve_with(
+        &self,
+        problem: &Problem<'_>,
+        start: Option<&Blocks>,
+        observer: &mut dyn Observer,
+        _workers: &dyn Workers,
+    ) -> Result<Solution, SolveError> {
+        self.solve(problem, start, observer)
+    }
+
+    /// Solves for matrices that do not lie in memory as [`Tasks`].
+    ///
+    /// # Errors
+    /// [`SolveError::NeedsMemory`] for methods that do more than pass over them (default); else as
+    /// [`BaseSolver::solve`].
+    fn solve_source(
+        &self,
+        source: &dyn TaskMatrices,
+        _kind: Kind,
+        _rank: usize,
+        _workers: &dyn Workers,
+    ) -> Result<Solution, SolveError> {
+        Err(SolveError::NeedsMemory { dimension: source.dimension(), tasks: source.count() })
+    }
+
+    /// Whether [`BaseSolver::solve_with`] gives its workers anything to do.
+    fn uses_workers(&self) -> bool {
+        false
+    }
 }
 
 /// Why there is no answer.
@@ -137,6 +172,16 @@ pub enum SolveError {
         method: &'static str,
         /// The kind of problem.
         what: &'static str,
+    },
+    /// Tasks too large for memory, and a method that needs them there.
+    #[error(
+        "{tasks} tasks of dimension {dimension} stay in their files, and this method needs them in memory; the method global passes over files"
+    )]
+    NeedsMemory {
+        /// Dimension d.
+        dimension: usize,
+        /// Number of tasks T.
+        tasks: usize,
     },
     /// A start that does not fit the problem.
     #[error(

@@ -13,6 +13,7 @@ mod generate;
 mod merge;
 mod methods;
 mod output;
+mod pool;
 mod report;
 mod run;
 mod shard;

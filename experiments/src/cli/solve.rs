@@ -1,12 +1,16 @@
 //! `peftml solve`: the base that meta-learning with adapters finds for given tasks.
 
+use super::pool::Pool;
 use super::{Common, Failure, output, print_json};
 use clap::Args;
+use peftml_data::folder::{self, FolderTasks};
 use peftml_data::linear::{self, Point};
 use peftml_linalg::{Blocks, Layout, LowRank, Seed};
 use peftml_solvers::iterate::Silent;
-use peftml_solvers::{Entry, Problem, Settings, Solution, SolveError, State, entry, registry};
-use peftml_theory::linear::{Kind, LinearError, Tasks};
+use peftml_solvers::{
+    BaseSolver, Entry, Problem, Settings, Solution, SolveError, State, entry, registry,
+};
+use peftml_theory::linear::{Kind, LinearError, TaskMatrices, Tasks};
 use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -16,7 +20,7 @@ use std::time::Instant;
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("kind").required(true).args(["symmetric", "asymmetric"]))]
 pub struct Arguments {
-    /// Tasks (.npz): A; A with S; or X and Y
+    /// Tasks (.npz): A; A with S; or X and Y; or a folder of A_0.npy, .. or X_0.npy, Y_0.npy, ..
     #[arg(long, value_name = "FILE")]
     tasks: PathBuf,
     /// Width k of the adapters
@@ -69,29 +73,35 @@ pub fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
         table: arguments.settings.clone(),
     };
     let solver = method.build(&settings)?;
-    let tasks = linear::read_tasks(&arguments.tasks)?;
+    let opened = match arguments.tasks.is_dir() {
+        true => folder::open_tasks(&arguments.tasks)?,
+        false => folder::open_archive(&arguments.tasks)?,
+    };
+    let tasks = match opened {
+        FolderTasks::Memory(tasks) => tasks,
+        FolderTasks::Matrices(source) => {
+            return arguments.solve_matrices(&source, method, &*solver, common);
+        }
+    };
     let problem = arguments.problem(&tasks)?;
     let start = arguments.start_point(&problem, method, common.seed)?;
     let mut trace = Trace::default();
+    let pool = Pool::new(common, &*solver, method.name)?;
     let started = Instant::now();
     let solution = if arguments.trace.is_some() {
-        solver.solve(&problem, start.as_ref(), &mut |state: &State| trace.add(state))
+        let mut observer = |state: &State| trace.add(state);
+        solver.solve_with(&problem, start.as_ref(), &mut observer, &pool)
     } else {
-        solver.solve(&problem, start.as_ref(), &mut Silent)
+        solver.solve_with(&problem, start.as_ref(), &mut Silent, &pool)
     };
     let seconds = started.elapsed().as_secs_f64();
     let solution = solution.map_err(|error| refusal(error, &tasks))?;
-    let staged = linear::stage_point(
-        &arguments.out,
-        solution.base.as_ref(),
-        &solution.adapters,
-        problem.kind,
-    )?;
-    if let Some(path) = &arguments.trace {
-        peftml_data::npz::stage_text(path, &trace.text())?.commit()?;
-    }
-    staged.commit()?;
-    print_json(&summary(&problem, method, &solution, seconds))
+    let trace = arguments.trace.is_some().then_some(&trace);
+    arguments.write(&solution, problem.kind, trace)?;
+    let mut line = summary(method, &solution, seconds, pool.threads());
+    line["residual_loss"] = json!(tasks.residual_loss());
+    line["kind"] = json!(problem.kind.name());
+    print_json(&line)
 }
 
 /// Two tasks under the default solver: the refusal names the method that applies.
@@ -104,21 +114,23 @@ fn refusal(error: SolveError, tasks: &Tasks) -> Failure {
     }
 }
 
-fn summary(problem: &Problem<'_>, method: &Entry, solution: &Solution, seconds: f64) -> Value {
+/// The line of results; what only the problem tells is null.
+fn summary(method: &Entry, solution: &Solution, seconds: f64, threads: usize) -> Value {
     json!({
         "loss": solution.loss,
-        "residual_loss": problem.tasks.residual_loss(),
+        "residual_loss": null,
         "rho": solution.rho,
         "gap": solution.gap,
         "predicted_error": solution.predicted_error,
         "iterations": solution.iterations,
         "stop_reason": solution.stop_reason.name(),
         "seconds": seconds,
+        "threads": threads,
         "solver": method.name,
-        "kind": problem.kind.name(),
-        "rank": problem.rank,
-        "dimension": problem.tasks.dimension(),
-        "tasks": problem.tasks.count(),
+        "kind": null,
+        "rank": solution.adapters.first().map(LowRank::width),
+        "dimension": solution.base.nrows(),
+        "tasks": solution.adapters.len(),
         "input_asymmetry": solution.input_asymmetry,
         "evaluations": {
             "values": solution.evaluations.values,
@@ -130,6 +142,46 @@ fn summary(problem: &Problem<'_>, method: &Entry, solution: &Solution, seconds: 
 }
 
 impl Arguments {
+    fn kind(&self) -> Kind {
+        if self.symmetric { Kind::Symmetric } else { Kind::Asymmetric }
+    }
+
+    /// Tasks that stay in their files: only methods that pass over matrices can have them.
+    fn solve_matrices(
+        &self,
+        source: &dyn TaskMatrices,
+        method: &Entry,
+        solver: &dyn BaseSolver,
+        common: &Common,
+    ) -> Result<(), Failure> {
+        if self.start.is_some() || self.trace.is_some() {
+            return Err(Failure::input(
+                "--start and --trace are for tasks that fit in memory; these are passed over in their files",
+            ));
+        }
+        let (rank, dimension) = (self.rank, source.dimension());
+        if rank == 0 || rank > dimension {
+            return Err(LinearError::Rank { rank, dimension }.into());
+        }
+        let pool = Pool::new(common, solver, method.name)?;
+        let started = Instant::now();
+        let solution = solver.solve_source(source, self.kind(), rank, &pool)?;
+        let seconds = started.elapsed().as_secs_f64();
+        self.write(&solution, self.kind(), None)?;
+        let mut line = summary(method, &solution, seconds, pool.threads());
+        line["kind"] = json!(self.kind().name());
+        print_json(&line)
+    }
+
+    fn write(&self, solution: &Solution, kind: Kind, trace: Option<&Trace>) -> Result<(), Failure> {
+        let (base, adapters) = (solution.base.as_ref(), &solution.adapters);
+        let staged = linear::stage_point(&self.out, base, adapters, kind)?;
+        if let Some((path, trace)) = self.trace.as_ref().zip(trace) {
+            peftml_data::npz::stage_text(path, &trace.text())?.commit()?;
+        }
+        Ok(staged.commit()?)
+    }
+
     fn check_files(&self) -> Result<(), Failure> {
         let mut inputs = vec![("--tasks", self.tasks.as_path())];
         inputs.extend(self.start.as_deref().map(|start| ("--start", start)));
@@ -152,8 +204,7 @@ impl Arguments {
         if rank == 0 || rank > dimension {
             return Err(LinearError::Rank { rank, dimension }.into());
         }
-        let kind = if self.symmetric { Kind::Symmetric } else { Kind::Asymmetric };
-        Ok(Problem { tasks, kind, rank })
+        Ok(Problem { tasks, kind: self.kind(), rank })
     }
 
     fn start_point(

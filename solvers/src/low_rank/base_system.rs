@@ -62,7 +62,27 @@ impl BaseSystem {
         if self.symmetric {
             kernel::symmetrise(self.residual.as_mut());
         }
-        let products = self.conjugate_gradients(operator);
+        let products = self.conjugate_gradients(operator, usize::MAX);
+        z.copy_from(self.correction.as_ref());
+        if self.symmetric {
+            kernel::symmetrise(z);
+        }
+        products
+    }
+
+    /// Writes `H^{-1} right_side` into `z` after at most `limit` products; returns their number.
+    pub fn solve_for(
+        &mut self,
+        operator: &Identification,
+        right_side: MatRef<'_, f64>,
+        limit: usize,
+        mut z: MatMut<'_, f64>,
+    ) -> usize {
+        self.residual.copy_from(right_side);
+        if self.symmetric {
+            kernel::symmetrise(self.residual.as_mut());
+        }
+        let products = self.conjugate_gradients(operator, limit);
         z.copy_from(self.correction.as_ref());
         if self.symmetric {
             kernel::symmetrise(z);
@@ -71,7 +91,7 @@ impl BaseSystem {
     }
 
     /// `correction` = approximate solution for the right side `residual`, from 0.
-    fn conjugate_gradients(&mut self, operator: &Identification) -> usize {
+    fn conjugate_gradients(&mut self, operator: &Identification, most: usize) -> usize {
         self.correction.fill(0.0);
         let floor = 0.25 * f64::EPSILON * kernel::norm(self.residual.as_ref());
         self.direction.copy_from(self.residual.as_ref());
@@ -80,7 +100,7 @@ impl BaseSystem {
         // In exact arithmetic `order` products end it; a plateau may last nearly as long where rho is
         // small, and rounding stretches it.
         let patience = operator.order() + 20;
-        let limit = 4 * patience;
+        let limit = (4 * patience).min(most);
         for iteration in 0..limit {
             if square.sqrt() <= floor || since_best > patience {
                 return iteration;

@@ -8,27 +8,32 @@
 //!    Gauss-Newton on the finite-sample profile objective ([`crate::second_order::GaussNewton`]).
 //! 5. The answer is judged a posteriori: residual, `rho`, and the error that C9 predicts.
 //!
+//! Where dense decompositions would cost too much (`T d^2 k` above 2^20 and fewer flops by sketches), steps 1 to
+//! 3 are those of `scale`, which only passes over the matrices.
+//!
 //! Source: theory.md C4, C5, C9, Solvers.
 //! Limits: `T >= 3`, `d > 2k`, `(T-1)(d-2k) >= d-k`; every second moment invertible.
 
 use super::base_system::BaseSystem;
 use super::intersection::{self, Subspaces};
+use super::judgement::{Evidence, Judgement};
 use super::parts::{PartWorkspace, from_blocks, to_blocks};
+use super::scale;
+use super::scale::compressed::Compressed;
+use super::scale::passes::Passes;
 use crate::iterate::{self, Evaluations, MaxIterations, Observer, StopReason};
 use crate::problem::{BaseSolver, Problem, Solution, SolveError, input_asymmetry};
 use crate::registry::{Entry, Order, SettingInfo};
 use crate::second_order::GaussNewton;
 use faer::{Mat, MatRef};
-use peftml_linalg::{Blocks, LowRank, decompose, kernel};
+use peftml_linalg::{Blocks, LowRank, Sequential, Workers, decompose, kernel};
 use peftml_theory::Objective;
-use peftml_theory::linear::{Identification, Kind, ProfileObjective, TaskSource, Tasks};
+use peftml_theory::linear::{
+    Identification, Kind, ProfileObjective, Spectrum, TaskMatrices, Tasks,
+};
 
-/// Smallest `rho` that counts as identified. Below it, an error of u in the data is one of 1e-8 in A.
-const SMALLEST_RHO: f64 = 1e-8;
-/// Largest predicted error, relative to the offsets' size, of an answer that is given.
-const LARGEST_ERROR: f64 = 0.1;
-/// Largest `T d^2 k` for which the base's residual is formed in doubled precision; larger problems
-/// that are solvable at all have `rho` far from 0 and do not need it.
+/// Largest `T d^2 k` for which dense decompositions are used and the base's residual is formed in doubled
+/// precision; larger problems that are solvable at all have `rho` far from 0 and do not need it.
 const LARGEST_COMPENSATED: usize = 1 << 20;
 /// Rounds before a polish, which does the rest.
 const ROUNDS_BEFORE_POLISH: usize = 2;
@@ -36,6 +41,8 @@ const ROUNDS_BEFORE_POLISH: usize = 2;
 pub(crate) const ROUNDING_MARGIN: f64 = 64.0;
 /// Smallest reciprocal condition number of a second moment that leaves `Ahat_t` a few digits.
 const SMALLEST_MOMENT: f64 = 1e-12;
+/// Most tasks of which all pairs are tried where few do not explain exact tasks.
+const MOST_ALL_PAIRS: usize = 32;
 
 /// The registry's line.
 pub const ENTRY: Entry = Entry {
@@ -56,6 +63,11 @@ pub const ENTRY: Entry = Entry {
             default: "0",
             meaning: "each task is paired with this many on either side; 0 chooses",
         },
+        SettingInfo {
+            name: "sketch-seed",
+            default: "0",
+            meaning: "number of the random sketch's stream (large d)",
+        },
     ],
     build: |settings| {
         let default = Global::default();
@@ -64,6 +76,7 @@ pub const ENTRY: Entry = Entry {
             polish_steps: settings.max_iterations.unwrap_or(default.polish_steps),
             reach: settings.count("reach", default.reach, 0, "a whole number")?,
             rounds: default.rounds,
+            sketch_seed: settings.count("sketch-seed", 0, 0, "a whole number")? as u64,
         }))
     },
 };
@@ -80,11 +93,13 @@ pub struct Global {
     pub reach: usize,
     /// Most rounds of base, adapters and subspaces; refinement takes two or three. Default 8.
     pub rounds: usize,
+    /// Number of the stream that the sketch of large tasks is drawn from. Default 0.
+    pub sketch_seed: u64,
 }
 
 impl Default for Global {
     fn default() -> Self {
-        Self { polish: true, polish_steps: 50, reach: 0, rounds: 8 }
+        Self { polish: true, polish_steps: 50, reach: 0, rounds: 8, sketch_seed: 0 }
     }
 }
 
@@ -100,18 +115,39 @@ impl BaseSolver for Global {
     fn solve(
         &self,
         problem: &Problem<'_>,
+        start: Option<&Blocks>,
+        observer: &mut dyn Observer,
+    ) -> Result<Solution, SolveError> {
+        self.solve_with(problem, start, observer, &Sequential)
+    }
+
+    fn solve_with(
+        &self,
+        problem: &Problem<'_>,
         _start: Option<&Blocks>,
         observer: &mut dyn Observer,
+        workers: &dyn Workers,
     ) -> Result<Solution, SolveError> {
         let Problem { tasks, kind, rank } = *problem;
         let (d, count) = (tasks.dimension(), tasks.count());
-        if !within_conditions(d, rank, count) {
-            return Err(SolveError::OutsideConditions { dimension: d, rank, tasks: count });
+        check_sizes(d, rank, count)?;
+        let at_scale = self.at_scale(kind, d, rank, count);
+        if tasks.is_exact() {
+            if at_scale {
+                return self.solve_matrices(tasks, kind, rank, workers);
+            }
+            check_offsets(problem)?;
         }
         check_second_moments(tasks)?;
         let polish = self.polish && !tasks.is_exact();
-        let reach = self.reach_for(d, rank, count);
-        let mut found = Fit::by_intersection(tasks, kind, rank, reach, polish, self.rounds)?;
+        let rounds = if polish { self.rounds.min(ROUNDS_BEFORE_POLISH) } else { self.rounds };
+        let mut found = if at_scale {
+            let settings = self.settings(kind, rank, self.reach_at_scale(d, rank), rounds);
+            Fit::by_sketches(scale::find(Passes { source: tasks, workers }, settings)?)
+        } else {
+            let reach = self.reach_for(d, rank, count);
+            Fit::by_intersection(tasks, kind, rank, reach, rounds)?
+        };
         let objective = ProfileObjective::new(tasks, kind, rank)?;
         let mut x = to_blocks(kind, &found.adapters, objective.layout());
         let mut stop_reason = StopReason::Direct;
@@ -131,7 +167,7 @@ impl BaseSolver for Global {
             };
             x = state.x;
             found.adapters = from_blocks(kind, &x);
-            found.refresh_subspaces(kind)?;
+            found.refresh_subspaces(kind, workers)?;
         }
         let base = objective.base(&x);
         let mut work = vec![0.0; objective.work_len()];
@@ -150,6 +186,20 @@ impl BaseSolver for Global {
             input_asymmetry: input_asymmetry(problem),
         })
     }
+
+    fn solve_source(
+        &self,
+        source: &dyn TaskMatrices,
+        kind: Kind,
+        rank: usize,
+        workers: &dyn Workers,
+    ) -> Result<Solution, SolveError> {
+        self.solve_matrices(source, kind, rank, workers)
+    }
+
+    fn uses_workers(&self) -> bool {
+        true
+    }
 }
 
 impl Global {
@@ -158,6 +208,146 @@ impl Global {
             0 if count <= 16 => count,
             0 => intersection::fewest_partners(d, rank),
             reach => reach,
+        }
+    }
+
+    fn reach_at_scale(&self, d: usize, rank: usize) -> usize {
+        if self.reach == 0 { intersection::fewest_partners(d, rank) } else { self.reach }
+    }
+
+    fn settings(&self, kind: Kind, rank: usize, reach: usize, rounds: usize) -> scale::Settings {
+        scale::Settings { kind, rank, reach, rounds, sketch_seed: self.sketch_seed }
+    }
+
+    /// Sketches where dense decompositions with a residual in doubled precision cost too much for what they
+    /// give, and the sketches cost less.
+    fn at_scale(&self, kind: Kind, d: usize, rank: usize, count: usize) -> bool {
+        let small = count.saturating_mul(d * d).saturating_mul(rank) <= LARGEST_COMPENSATED;
+        let partners = (count - 1).div_ceil(2).min(self.reach_for(d, rank, count));
+        !small && scale::pays(kind, d, rank, count, count * partners)
+    }
+
+    /// Solves for matrices that are only passed over (the module `scale`), on the caller's workers; they may lie in
+    /// files. Estimates are not polished. The base is the profile minimiser of the adapters in the population
+    /// loss.
+    ///
+    /// # Errors
+    /// As [`BaseSolver::solve`], and [`LinearError::Unreadable`](peftml_theory::linear::LinearError).
+    pub fn solve_matrices(
+        &self,
+        source: &dyn TaskMatrices,
+        kind: Kind,
+        rank: usize,
+        workers: &dyn Workers,
+    ) -> Result<Solution, SolveError> {
+        let (d, count) = (source.dimension(), source.count());
+        check_sizes(d, rank, count)?;
+        let passes = Passes { source, workers };
+        let reach = self.reach_at_scale(d, rank);
+        let mut found = scale::find(passes, self.settings(kind, rank, reach, self.rounds))?;
+        let all = (count - 1).div_ceil(2);
+        if source.is_exact() && reach < all && count <= MOST_ALL_PAIRS {
+            let (residual, allowed) = evidence(source, kind, rank, &found).residual();
+            if residual > allowed {
+                // Tasks that repeat or share directions: more partners may tell what few did not.
+                found = scale::find(passes, self.settings(kind, rank, all, self.rounds))?;
+            }
+        }
+        let evidence = evidence(source, kind, rank, &found);
+        let judged = if source.is_exact() {
+            evidence.exact(|| found.rho())?
+        } else {
+            evidence.estimates(found.spectrum()?, source.entry_variance()?)?
+        };
+        let asymmetry = match kind {
+            Kind::Symmetric => skew_size(&found.base) / (found.squares / count as f64).sqrt(),
+            Kind::Asymmetric => 0.0,
+        };
+        let loss = found.residual_squares / (2.0 * count as f64);
+        let (rounds, gap, evaluations) = (found.rounds, found.gap, found.evaluations);
+        let (mut base, mut adapters) = (found.base, found.adapters);
+        if source.transposed() {
+            transpose(&mut base);
+            if kind == Kind::Asymmetric {
+                adapters = adapters.into_iter().map(LowRank::transposed).collect();
+            }
+        }
+        Ok(Solution {
+            base,
+            adapters,
+            loss,
+            rho: Some(judged.rho),
+            gap: Some(gap),
+            predicted_error: Some(judged.predicted_error),
+            iterations: rounds,
+            stop_reason: StopReason::Direct,
+            evaluations,
+            input_asymmetry: asymmetry,
+        })
+    }
+}
+
+fn check_sizes(dimension: usize, rank: usize, tasks: usize) -> Result<(), SolveError> {
+    if within_conditions(dimension, rank, tasks) {
+        Ok(())
+    } else {
+        Err(SolveError::OutsideConditions { dimension, rank, tasks })
+    }
+}
+
+/// Tasks that are equal to rounding have no offsets: any base with some common adapter explains them.
+fn check_offsets(problem: &Problem<'_>) -> Result<(), SolveError> {
+    let floor = 4.0 * problem.tasks.storage_roundoff() * problem.tasks.norm();
+    if problem.spread() <= floor {
+        return Err(SolveError::RankTooLarge { rank: problem.rank });
+    }
+    Ok(())
+}
+
+fn evidence<'f>(
+    source: &dyn TaskMatrices,
+    kind: Kind,
+    rank: usize,
+    found: &'f scale::Found<'_>,
+) -> Evidence<'f> {
+    Evidence {
+        kind,
+        rank,
+        dimension: source.dimension(),
+        adapters: &found.adapters,
+        residual_squares: found.residual_squares,
+        squares: found.squares,
+        storage_roundoff: source.storage_roundoff(),
+        gap: found.gap,
+    }
+}
+
+/// `||m - m^T||_F`, in tiles.
+fn skew_size(m: &Mat<f64>) -> f64 {
+    let mut sum = 0.0;
+    over_tiles(m.nrows(), |i, j| sum += 2.0 * (m[(i, j)] - m[(j, i)]).powi(2));
+    sum.sqrt()
+}
+
+/// `m = m^T`, in tiles.
+fn transpose(m: &mut Mat<f64>) {
+    over_tiles(m.nrows(), |i, j| {
+        let above = m[(i, j)];
+        m[(i, j)] = m[(j, i)];
+        m[(j, i)] = above;
+    });
+}
+
+/// Every pair i < j, tile by tile: both (i, j) and (j, i) then lie in the cache.
+fn over_tiles(d: usize, mut visit: impl FnMut(usize, usize)) {
+    const TILE: usize = 32;
+    for column in (0..d).step_by(TILE) {
+        for row in (0..=column).step_by(TILE) {
+            for j in column..(column + TILE).min(d) {
+                for i in row..(row + TILE).min(j) {
+                    visit(i, j);
+                }
+            }
         }
     }
 }
@@ -188,22 +378,53 @@ pub(crate) fn check_second_moments(tasks: &Tasks) -> Result<(), SolveError> {
 }
 
 /// Subspaces, base and adapters while they are being found.
-struct Fit {
-    operator: Identification,
+struct Fit<'a> {
+    operator: Operator<'a>,
     adapters: Vec<LowRank>,
     gap: f64,
     iterations: usize,
     evaluations: Evaluations,
 }
 
-impl Fit {
+/// What decides on identifiability, in the form that is at hand.
+enum Operator<'a> {
+    Full(Identification),
+    Span(Box<Compressed<'a>>),
+}
+
+impl Operator<'_> {
+    fn rho(&self) -> Result<f64, SolveError> {
+        match self {
+            Operator::Full(operator) => Ok(operator.rho()?),
+            Operator::Span(equation) => equation.rho(),
+        }
+    }
+
+    fn spectrum(&self) -> Result<Spectrum, SolveError> {
+        match self {
+            Operator::Full(operator) => Ok(operator.spectrum()?),
+            Operator::Span(equation) => equation.spectrum(),
+        }
+    }
+}
+
+impl<'a> Fit<'a> {
+    fn by_sketches(found: scale::Found<'a>) -> Self {
+        Self {
+            operator: Operator::Span(Box::new(found.equation)),
+            adapters: found.adapters,
+            gap: found.gap,
+            iterations: found.rounds,
+            evaluations: found.evaluations,
+        }
+    }
+
     fn by_intersection(
         tasks: &Tasks,
         kind: Kind,
         rank: usize,
         reach: usize,
-        polish: bool,
-        rounds: usize,
+        most_rounds: usize,
     ) -> Result<Self, SolveError> {
         let (d, count) = (tasks.dimension(), tasks.count());
         let estimates: Vec<_> = tasks.iter().map(|t| t.least_squares()).collect();
@@ -224,7 +445,6 @@ impl Fit {
         let (mut iterations, mut last) = (0, f64::INFINITY);
         let mut factors: Vec<_> =
             (0..count).map(|_| (Mat::zeros(d, rank), Mat::zeros(d, rank))).collect();
-        let most_rounds = if polish { rounds.min(ROUNDS_BEFORE_POLISH) } else { rounds };
         while iterations < most_rounds {
             evaluations.hessian_products +=
                 system.solve(&operator, &targets, base.as_ref(), z.as_mut());
@@ -251,18 +471,30 @@ impl Fit {
             Kind::Asymmetric => LowRank::new(left, right),
         });
         let adapters = adapters.collect();
+        let operator = Operator::Full(operator);
         Ok(Self { operator, adapters, gap, iterations, evaluations })
     }
 
     /// The operator at the adapters' own subspaces.
-    fn refresh_subspaces(&mut self, kind: Kind) -> Result<(), SolveError> {
+    fn refresh_subspaces(
+        &mut self,
+        kind: Kind,
+        workers: &'a dyn Workers,
+    ) -> Result<(), SolveError> {
+        let operator = match &mut self.operator {
+            Operator::Full(operator) => operator,
+            Operator::Span(equation) => {
+                **equation = scale::equation_of(&self.adapters, kind, workers)?;
+                return Ok(());
+            }
+        };
         for (t, adapter) in self.adapters.iter().enumerate() {
             let left = decompose::orthonormal_basis(adapter.left());
             match kind {
-                Kind::Symmetric => self.operator.set(t, left.as_ref(), left.as_ref()),
+                Kind::Symmetric => operator.set(t, left.as_ref(), left.as_ref()),
                 Kind::Asymmetric => {
                     let right = decompose::orthonormal_basis(adapter.right());
-                    self.operator.set(t, left.as_ref(), right.as_ref());
+                    operator.set(t, left.as_ref(), right.as_ref());
                 }
             }
         }
@@ -282,102 +514,35 @@ fn targets(estimates: &[MatRef<'_, f64>], kind: Kind) -> Vec<Mat<f64>> {
     estimates.iter().map(one).collect()
 }
 
-struct Judgement {
-    rho: f64,
-    predicted_error: f64,
-}
-
 /// Accepts or refuses an answer by its own figures.
 fn judge(
     tasks: &Tasks,
     kind: Kind,
     rank: usize,
-    found: &Fit,
+    found: &Fit<'_>,
     base: &Mat<f64>,
 ) -> Result<Judgement, SolveError> {
-    let count = tasks.count() as f64;
-    let (mut squares, mut offsets) = (0.0, 0.0);
+    let mut squares = 0.0;
     let mut rest = Mat::zeros(base.nrows(), base.ncols());
     for (task, adapter) in tasks.iter().zip(&found.adapters) {
         rest.copy_from(task.least_squares());
         kernel::add_scaled(rest.as_mut(), -1.0, base.as_ref());
         adapter.add_to(rest.as_mut(), -1.0);
         squares += kernel::norm_squared(rest.as_ref());
-        offsets += kernel::norm_squared(adapter.to_dense().as_ref());
     }
-    let residual = squares.sqrt() / tasks.norm().max(f64::MIN_POSITIVE);
-    let offset_size = (offsets / count).sqrt();
-    let (rho, predicted_error) = if tasks.is_exact() {
-        let allowed = (32.0 * tasks.storage_roundoff()).max(1e-12);
-        if residual > allowed {
-            return Err(SolveError::RankMismatch { rank, residual, allowed });
-        }
-        let rho = found.operator.rho()?;
-        // A zero-loss answer whose adapters have lower rank is not the only one (theory.md C11).
-        let rounding = 20.0 * tasks.storage_roundoff() * tasks.norm() / count.sqrt() / rho;
-        if full_rank_adapters(&found.adapters, rounding)? < 3 {
-            return Err(SolveError::RankTooLarge { rank });
-        }
-        (rho, rounding)
-    } else {
-        let spectrum = found.operator.spectrum()?;
-        let variance = noise_variance(tasks, kind, rank, squares)?;
-        let d = tasks.dimension() as f64;
-        let skew = match kind {
-            Kind::Symmetric => d * (d - 1.0) / (2.0 * count),
-            Kind::Asymmetric => 0.0,
-        };
-        let noise = (variance * (skew + spectrum.inverse_trace)).sqrt();
-        let rounding = 20.0 * tasks.storage_roundoff() * tasks.norm() / count.sqrt() / spectrum.rho;
-        (spectrum.rho, noise + rounding)
+    let evidence = Evidence {
+        kind,
+        rank,
+        dimension: tasks.dimension(),
+        adapters: &found.adapters,
+        residual_squares: squares,
+        squares: tasks.norm().powi(2),
+        storage_roundoff: tasks.storage_roundoff(),
+        gap: found.gap,
     };
-    let relative = predicted_error / offset_size.max(f64::MIN_POSITIVE);
-    // A NaN figure refuses too.
-    if rho > SMALLEST_RHO && relative <= LARGEST_ERROR {
-        Ok(Judgement { rho, predicted_error })
+    if tasks.is_exact() {
+        evidence.exact(|| found.operator.rho())
     } else {
-        Err(SolveError::NotIdentifiable { rho, gap: found.gap, residual, predicted: relative })
+        evidence.estimates(found.operator.spectrum()?, tasks.entry_variance()?)
     }
-}
-
-/// How many adapters have all their singular values above `floor`.
-fn full_rank_adapters(adapters: &[LowRank], floor: f64) -> Result<usize, SolveError> {
-    let mut count = 0;
-    for adapter in adapters {
-        // Balanced factors: the k-th singular value of the left one is the root of the product's.
-        let values = decompose::singular_values(adapter.left())?;
-        let least = values.last().copied().unwrap_or(0.0);
-        count += usize::from(least * least > floor);
-    }
-    Ok(count)
-}
-
-/// Variance of an entry of `Ahat_t`. Two estimates: from the least-squares residuals of the samples
-/// (pooled `noise_std^2 trace(S^-1) / (d N)`), and from the fit's own residual per degree of freedom.
-/// The first counts where there are samples, unless the second is above it by six of its standard
-/// deviations `sqrt(2 / freedom)`: then the rank is too small for the tasks, and the misfit counts.
-fn noise_variance(tasks: &Tasks, kind: Kind, rank: usize, squares: f64) -> Result<f64, SolveError> {
-    let (d, count, k) = (tasks.dimension() as f64, tasks.count() as f64, rank as f64);
-    let entries = d * d * (count - 1.0);
-    let adapters = match kind {
-        Kind::Symmetric => count * (k * d - k * (k - 1.0) / 2.0),
-        Kind::Asymmetric => count * k * (2.0 * d - k),
-    };
-    let freedom = entries - adapters;
-    let from_fit = if freedom > 0.0 { squares / freedom } else { 0.0 };
-    let (mut from_samples, mut sampled) = (0.0, true);
-    for task in tasks.iter() {
-        if let (TaskSource::Samples { count: n }, Some(s)) = (task.source(), task.second_moment())
-            && n as f64 > d
-        {
-            let n = n as f64;
-            let noise = 2.0 * task.residual_loss() * n / ((n - d) * d);
-            let inverse = decompose::symmetric_eigenvalues(s)?.iter().map(|v| 1.0 / v).sum::<f64>();
-            from_samples += noise * inverse / (d * n) / count;
-        } else {
-            sampled = false;
-        }
-    }
-    let explained = from_samples * (1.0 + 6.0 * (2.0 / freedom.max(1.0)).sqrt());
-    Ok(if sampled && from_fit <= explained { from_samples } else { from_fit.max(from_samples) })
 }

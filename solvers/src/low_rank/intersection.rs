@@ -47,6 +47,9 @@ pub fn intersect(
     let mut smallest_difference = f64::INFINITY;
     let mut factorisations = 0;
     for (s, t) in pairs(count, reach) {
+        if same(tasks[s], tasks[t]) {
+            continue;
+        }
         let sigma = ranges.compute(tasks[s], tasks[t])?;
         factorisations += 1;
         smallest_difference = smallest_difference.min(sigma);
@@ -71,7 +74,7 @@ pub fn intersect(
         eigen.compute(projector.as_ref())?;
         factorisations += 1;
         let difference = eigen.value(d - rank) - eigen.value(d - rank - 1);
-        gap = gap.min(difference / partners[i / sides] as f64);
+        gap = gap.min(difference / partners[i / sides].max(1) as f64);
         bases.push(Mat::from_fn(d, rank, |r, c| eigen.vectors()[(r, d - 1 - c)]));
     }
     let (left, right) = if sides == 1 {
@@ -83,8 +86,21 @@ pub fn intersect(
     Ok(Subspaces { left, right, gap, smallest_difference, factorisations })
 }
 
+/// Whether two tasks differ by no more than rounding: their difference has a range of noise, which would spoil
+/// the intersection.
+fn same(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> bool {
+    let (mut difference, mut size) = (0.0_f64, 0.0_f64);
+    for j in 0..a.ncols() {
+        for i in 0..a.nrows() {
+            difference = difference.max((a[(i, j)] - b[(i, j)]).abs());
+            size = size.max(a[(i, j)].abs());
+        }
+    }
+    difference <= 4.0 * f64::EPSILON * size
+}
+
 /// Pairs (t, t + j mod T) for j = 1..=reach, each once.
-fn pairs(count: usize, reach: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn pairs(count: usize, reach: usize) -> impl Iterator<Item = (usize, usize)> {
     let most = (count - 1).div_ceil(2).min(reach.max(1));
     (1..=most).flat_map(move |j| {
         // Half-way round an even cycle every pair would be met twice.

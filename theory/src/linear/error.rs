@@ -53,6 +53,14 @@ pub enum LinearError {
         /// The entry.
         value: f64,
     },
+    /// A task's matrix could not be had while a solver ran.
+    #[error("the matrix of task {task} cannot be read any more: {kind}")]
+    Unreadable {
+        /// Task, from 0.
+        task: usize,
+        /// What the system said.
+        kind: std::io::ErrorKind,
+    },
     /// All entries are so small that their squares and fourth powers lose digits or vanish.
     #[error(
         "the largest entry of {what} of all tasks is {largest:e}: products would underflow; entries of 1e-75 and above in modulus are needed (other units)"

@@ -18,6 +18,9 @@ use peftml_linalg::{Seed, decompose, kernel};
 /// Up to this order the spectrum is computed from the dense matrix; beyond, by Lanczos.
 const DENSE_LIMIT: usize = 160;
 
+/// A Ritz value below this fraction of T bounds `rho` from above: whether it is smaller still is not asked.
+const SINGULAR: f64 = 1e-10;
+
 /// The subspaces of the tasks' offsets and the operator they define.
 #[derive(Clone, Debug)]
 pub struct Identification {
@@ -352,7 +355,7 @@ impl Identification {
     }
 
     /// Ritz values and squared first components after Lanczos from Rademacher probe `probe`, until the
-    /// smallest Ritz value stands to 1 % or the space is exhausted.
+    /// smallest Ritz value stands to 1 %, is 0 for all that is asked of it, or the space is exhausted.
     fn lanczos(&self, probe: u64) -> Result<(Vec<f64>, Vec<f64>), LinearError> {
         let (d, order) = (self.dimension(), self.order());
         let mut stream = Seed::root(0).child("identification-probe").child(probe).stream();
@@ -377,10 +380,13 @@ impl Identification {
             let norm = kernel::dot(&next, &next).sqrt();
             let steps = basis.len();
             let exhausted = steps == order || norm <= 64.0 * f64::EPSILON * self.count as f64;
-            if exhausted || (steps >= 16 && steps.is_multiple_of(8)) {
+            // The tridiagonal problem costs the cube of the steps: seldom where they are many.
+            let every = if steps < 64 { 8 } else { 32 };
+            if exhausted || (steps >= 16 && steps.is_multiple_of(every)) {
                 let (values, weights) = tridiagonal(&diagonal, &off)?;
                 let settled = (last - values[0]).abs() <= 0.005 * values[0].abs();
-                if exhausted || settled {
+                let singular = values[0] <= SINGULAR * self.count as f64;
+                if exhausted || settled || singular {
                     return Ok((values, weights));
                 }
                 last = values[0];

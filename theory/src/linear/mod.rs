@@ -4,6 +4,7 @@ mod error;
 mod factored;
 mod ground_truth;
 mod identification;
+mod matrices;
 pub mod predictions;
 mod profile;
 pub mod standard;
@@ -13,6 +14,7 @@ mod weighted;
 pub use error::LinearError;
 pub use ground_truth::GroundTruth;
 pub use identification::{Identification, IdentificationWork, Spectrum};
+pub use matrices::TaskMatrices;
 pub use profile::ProfileObjective;
 pub use tasks::{Task, TaskSource, Tasks};
 

@@ -89,6 +89,69 @@ impl Task {
         }
     }
 
+    /// Statistics that were summed elsewhere, of `count` samples: `S` and `C` (both d x d). `Ahat = C S^+` by
+    /// Cholesky, or where that fails by the eigenvalues of S above `d u` of the largest. The residual is
+    /// taken as 0: see [`Task::with_residual_squares`].
+    ///
+    /// # Errors
+    /// [`LinearError::NoSamples`], [`LinearError::Decomposition`].
+    pub fn from_statistics(count: usize, s: Mat<f64>, c: Mat<f64>) -> Result<Self, LinearError> {
+        if count == 0 {
+            return Err(LinearError::NoSamples { task: 0 });
+        }
+        let mut a = c.clone();
+        match decompose::CholeskyFactor::new(s.as_ref()) {
+            Ok(factor) => factor.solve_right_in_place(a.as_mut()),
+            Err(_) => {
+                let (values, vectors) = decompose::symmetric_eigen(s.as_ref())
+                    .map_err(|source| LinearError::Decomposition { what: "S of a task", source })?;
+                let d = values.len();
+                let cut = d as f64 * f64::EPSILON * values.last().copied().unwrap_or(0.0);
+                let mut turned = Mat::zeros(d, d);
+                kernel::mul(turned.as_mut(), c.as_ref(), vectors.as_ref(), 1.0);
+                for (j, value) in values.iter().enumerate() {
+                    let inverse = if *value > cut { 1.0 / value } else { 0.0 };
+                    kernel::scale(turned.as_mut().subcols_mut(j, 1), inverse);
+                }
+                kernel::mul(a.as_mut(), turned.as_ref(), vectors.transpose(), 1.0);
+            }
+        }
+        Ok(Self {
+            least_squares: a,
+            second_moment: Some(s),
+            cross_moment: Some(c),
+            residual_loss: 0.0,
+            source: TaskSource::Samples { count },
+        })
+    }
+
+    /// The task with `||Y - Ahat X||_F^2 = squares`, for samples.
+    pub fn with_residual_squares(mut self, squares: f64) -> Self {
+        if let TaskSource::Samples { count } = self.source {
+            self.residual_loss = 0.5 * squares / count as f64;
+        }
+        self
+    }
+
+    /// Variance of an entry of `Ahat`, mean over entries, from the residual of N > d samples:
+    /// `noise_std^2 trace(S^-1) / (d N)`; `None` for anything else.
+    ///
+    /// # Errors
+    /// [`LinearError::Decomposition`].
+    pub fn entry_variance(&self) -> Result<Option<f64>, LinearError> {
+        let (TaskSource::Samples { count }, Some(s)) = (self.source, self.second_moment()) else {
+            return Ok(None);
+        };
+        let (d, n) = (s.nrows() as f64, count as f64);
+        if n <= d {
+            return Ok(None);
+        }
+        let noise = 2.0 * self.residual_loss * n / ((n - d) * d);
+        let values = decompose::symmetric_eigenvalues(s)
+            .map_err(|source| LinearError::Decomposition { what: "S of a task", source })?;
+        Ok(Some(noise * values.iter().map(|v| 1.0 / v).sum::<f64>() / (d * n)))
+    }
+
     /// Sufficient statistics of samples `x` (d x N) and `y` (d x N).
     ///
     /// # Errors
