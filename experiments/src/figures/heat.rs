@@ -72,7 +72,7 @@ pub(super) fn cells(figure: &Figure, layout: &Layout, index: usize) -> Vec<Cell>
 fn number(y: f64) -> String {
     match y.abs() {
         0.0 => "0".to_owned(),
-        size if size >= 1e5 || size < 5e-3 => format!("{y:.0e}"),
+        size if !(5e-3..1e5).contains(&size) => format!("{y:.0e}"),
         size if size >= 10.0 => format!("{y:.0}"),
         size if size >= 1.0 => format!("{y:.1}"),
         _ => format!("{y:.2}"),
