@@ -3,7 +3,8 @@
 //! Bound of exact tasks (relative error of A): `20 (u + (u s / gap)^2) / rho`, `s = max ||A_t||_F / min
 //! sigma_2k(A_s - A_t)` over pairs of different tasks, `rho` and `gap` those of the true subspaces, `u` that
 //! of float64. Samples without noise: `u` times the condition number of the worst `S_t`. Samples with noise: six
-//! times the predicted error, which is a root mean square.
+//! times the predicted error, which is a root mean square. Where the bound is above 1e-6 it promises nothing, and
+//! an answer must keep its own predicted error (six times that, where it is an estimate).
 
 use faer::{Mat, MatRef};
 use peftml_linalg::{LowRank, Seed, Sequential, Stream, compare, decompose, kernel};
@@ -408,12 +409,11 @@ fn judge(hard: &Hard, rank: usize, answer: &Result<Solution, SolveError>, passes
             .adapters
             .iter()
             .all(|a| kernel::is_finite(a.left()) && kernel::is_finite(a.right()));
-    // A bound that promises nothing allows nothing: then the answer's own figure has to hold.
-    let allowed = match hard.noisy {
-        true => 6.0 * predicted,
-        false if bound <= 1e-6 => (bound * size).max(predicted),
-        false => predicted,
-    };
+    // A bound that promises nothing allows nothing: then the answer's own figure has to hold. That of estimates
+    // is a root mean square, whether the residual that it comes from is noise or amplified rounding.
+    let own = if hard.tasks.is_exact() { predicted } else { 6.0 * predicted };
+    let promised = if bound <= 1e-6 && !hard.noisy { bound * size } else { 0.0 };
+    let allowed = own.max(promised);
     let ratio = error / allowed;
     if finite && ratio <= 1.0 {
         return Outcome::Right { ratio };
