@@ -1,7 +1,9 @@
 //! Records the revision that the binary is built from, so that every result can name it.
 //!
-//! `PEFTML_REVISION`: the commit, followed by `-dirty-` and a fingerprint of the sources where files
-//! differ from it; `unknown-` and the fingerprint where there is no git. `PEFTML_RUSTC`: the compiler's version.
+//! `PEFTML_REVISION`: the last commit that touched a source, `-dirty` where sources differ from it, and
+//! a fingerprint of the sources; `unknown` and the fingerprint where there is no git. The fingerprint
+//! alone says whether two binaries are the same, so that a commit of other files, or of what was built
+//! before it was committed, makes no new binary. `PEFTML_RUSTC`: the compiler's version.
 
 use std::hash::{DefaultHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -27,22 +29,19 @@ fn main() {
             println!("cargo::rerun-if-changed={}", path.display());
         }
     }
-    // The reflog grows with every commit, whichever branch it is made on.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"])
-        && Path::new(&log).exists()
-    {
-        println!("cargo::rerun-if-changed={log}");
-    }
     // Only what can change a number counts: a letter in a document does not make a run another one.
-    let changes = SOURCES.map(|source| format!("../{source}"));
-    let mut status = vec!["status", "--porcelain", "--"];
-    status.extend(changes.iter().map(String::as_str));
-    let clean = git(&status).is_some_and(|changes| changes.is_empty());
-    let revision = match git(&["rev-parse", "--short=12", "HEAD"]) {
-        Some(commit) if clean => commit,
-        Some(commit) => format!("{commit}-dirty-{:08x}", fingerprint(root) as u32),
-        None => format!("unknown-{:08x}", fingerprint(root) as u32),
+    let sources = SOURCES.map(|source| format!("../{source}"));
+    let of_sources = |command: &[&'static str]| {
+        let mut arguments = command.to_vec();
+        arguments.extend(sources.iter().map(String::as_str));
+        git(&arguments)
     };
+    let clean = of_sources(&["status", "--porcelain", "--"]).is_some_and(|text| text.is_empty());
+    let commit = of_sources(&["log", "-1", "--format=%h", "--abbrev=12", "--"])
+        .filter(|commit| !commit.is_empty())
+        .unwrap_or_else(|| "unknown".to_owned());
+    let state = if clean || commit == "unknown" { "" } else { "-dirty" };
+    let revision = format!("{commit}{state}-{:08x}", fingerprint(root) as u32);
     println!("cargo::rustc-env=PEFTML_REVISION={revision}");
     let compiler = std::env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let version = output(Command::new(compiler).arg("--version")).unwrap_or_default();

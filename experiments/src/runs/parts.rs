@@ -4,7 +4,7 @@
 //! whole if it ends in a line break; a last line that does not was torn by a kill or a full disk, and
 //! its trial is computed again.
 
-use super::provenance::Origin;
+use super::provenance::{Origin, same_sources};
 use super::study::{Instance, Outcome};
 use super::{PartName, RunError, RunFolder};
 use serde::{Deserialize, Serialize};
@@ -284,7 +284,7 @@ impl Finished {
                 path: path.clone(),
                 flag,
             };
-            if found.revision != expected.revision && !allowed.revisions {
+            if !same_sources(&found.revision, &expected.revision) && !allowed.revisions {
                 let flag = "--allow-mixed-revisions";
                 return Err(mixed("revision", &found.revision, &expected.revision, flag));
             }

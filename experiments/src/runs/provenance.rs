@@ -21,9 +21,16 @@ impl Origin {
     }
 }
 
-/// Revision of the sources that this binary is built from.
+/// Revision of the sources that this binary is built from: the last commit that touched them, `-dirty`
+/// where they differed from it, and their fingerprint.
 pub fn revision() -> &'static str {
     env!("PEFTML_REVISION")
+}
+
+/// Whether two revisions are builds of the same sources: their fingerprints, which stand last, are equal.
+pub fn same_sources(one: &str, other: &str) -> bool {
+    let fingerprint = |revision: &str| revision.rsplit('-').next().map(str::to_owned);
+    fingerprint(one) == fingerprint(other)
 }
 
 /// Architecture and those of its extensions that matter to numerical kernels.
@@ -110,6 +117,13 @@ fn civil(mut days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sources_are_told_apart_by_their_fingerprint() {
+        assert!(same_sources("0123456789ab-dirty-00c0ffee", "ba9876543210-00c0ffee"));
+        assert!(!same_sources("0123456789ab-00c0ffee", "0123456789ab-dirty-00c0ffef"));
+        assert!(same_sources(revision(), revision()));
+    }
 
     #[test]
     fn times_are_written_in_the_gregorian_calendar() {
