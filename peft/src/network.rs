@@ -6,7 +6,7 @@
 
 use crate::adapter::Adapter;
 use crate::methods::{Kind, Theta};
-use crate::ops::{self, Dropout};
+use crate::ops::{self, Along, Dropout, Half, LinearMap};
 use crate::parameters::Parameters;
 use crate::sites::Sites;
 use crate::{Input, PeftError};
@@ -83,12 +83,9 @@ impl<'a> Pass<'a> {
     /// As [`Pass::parameter`].
     pub fn linear<const D: usize>(&self, path: &str, x: Tensor<D>) -> Result<Tensor<D>, PeftError> {
         let mut shape = x.dims();
-        let y = self.product(path, rows(x))?;
+        let y = self.product(path, rows(x), true)?;
         shape[D - 1] = y.dims()[1];
-        Ok(match self.bias(path)? {
-            Some(bias) => (y + bias.unsqueeze::<2>()).reshape(shape),
-            None => y.reshape(shape),
-        })
+        Ok(y.reshape(shape))
     }
 
     /// `dropout(gelu(linear(x)))` on the last axis of `x`, the middle of a two-layer block.
@@ -102,7 +99,7 @@ impl<'a> Pass<'a> {
         rate: f64,
     ) -> Result<Tensor<D>, PeftError> {
         let mut shape = x.dims();
-        let product = self.product(path, rows(x))?;
+        let product = self.product(path, rows(x), false)?;
         let y = ops::bias_gelu_dropout(product, self.bias(path)?, self.mask(path, rate));
         shape[D - 1] = y.dims()[1];
         Ok(y.reshape(shape))
@@ -122,6 +119,21 @@ impl<'a> Pass<'a> {
         let gamma = self.parameter(&format!("{path}.weight"))?;
         let beta = self.parameter(&format!("{path}.bias"))?;
         Ok(ops::layer_norm(rows(x), gamma, beta, epsilon).reshape(shape))
+    }
+
+    /// The mean over the second axis of the layer norm `path` of `x`.
+    ///
+    /// # Errors
+    /// As [`Pass::parameter`].
+    pub fn layer_norm_mean(
+        &self,
+        path: &str,
+        x: Tensor<3>,
+        epsilon: f64,
+    ) -> Result<Tensor<2>, PeftError> {
+        let gamma = self.parameter(&format!("{path}.weight"))?;
+        let beta = self.parameter(&format!("{path}.bias"))?;
+        Ok(ops::layer_norm_mean(x, gamma, beta, epsilon))
     }
 
     /// The sublayer's output `path`, as activation methods leave it.
@@ -171,14 +183,97 @@ impl<'a> Pass<'a> {
         Ok((keys, values, added))
     }
 
-    /// `x W`, or what a weight method makes of it.
-    fn product(&self, path: &str, x: Tensor<2>) -> Result<Tensor<2>, PeftError> {
+    /// The linear map `path` as operations take it; `None` where the adapter makes something else of it in
+    /// this pass than a product with a weight.
+    ///
+    /// # Errors
+    /// As [`Pass::parameter`].
+    pub fn linear_map(&self, path: &str) -> Result<Option<LinearMap>, PeftError> {
+        let weight = self.parameter(&format!("{path}.weight"))?;
+        let Some((Kind::Weight(method), theta)) = self.acting_on(path) else {
+            return Ok(Some(LinearMap { weight, bias: self.bias(path)?, low_rank: None }));
+        };
+        if self.masks.is_some() && !method.is_plain() {
+            return Ok(None);
+        }
+        let bias = self.bias(path)?;
+        Ok(Some(match method.low_rank(&weight, &theta)? {
+            Some(factors) => LinearMap { weight, bias, low_rank: Some(factors) },
+            None => LinearMap { weight: method.weight(weight, &theta)?, bias, low_rank: None },
+        }))
+    }
+
+    /// The half `path` of a mixer block on `x`, batch x tokens x width: layer norm `{path}_norm`, linear maps
+    /// `{path}.up` and `{path}.down`, dropout behind each, and the input added; `mix` says along which axis.
+    ///
+    /// # Errors
+    /// As [`Pass::parameter`].
+    pub fn half_block(
+        &self,
+        path: &str,
+        x: Tensor<3>,
+        rate: f64,
+        epsilon: f64,
+        along: Along,
+    ) -> Result<Tensor<3>, PeftError> {
+        let (up_path, down_path) = (format!("{path}.up"), format!("{path}.down"));
+        let norm = format!("{path}_norm");
+        let maps = (self.linear_map(&up_path)?, self.linear_map(&down_path)?);
+        let (Some(up), Some(down)) = maps else {
+            let normed = self.layer_norm(&norm, x.clone(), epsilon)?;
+            let turned = |x: Tensor<3>| match along {
+                Along::Tokens => x.swap_dims(1, 2),
+                Along::Channels => x,
+            };
+            let hidden = self.linear_gelu_dropout(&up_path, turned(normed), rate)?;
+            let mixed = turned(self.linear(&down_path, hidden)?);
+            return Ok(x + self.block(path, self.dropout(&down_path, rate, mixed))?);
+        };
+        // An adapter of the sublayer's output comes before the sum.
+        let residual = !matches!(self.acting_on(path), Some((Kind::Activation(_), _)));
+        let half = Half {
+            gamma: self.parameter(&format!("{norm}.weight"))?,
+            beta: self.parameter(&format!("{norm}.bias"))?,
+            epsilon,
+            up,
+            down,
+            up_mask: self.mask(&up_path, rate),
+            down_mask: self.mask(&down_path, rate),
+            residual,
+        };
+        half.check(path, x.dims(), along)?;
+        let mix = match along {
+            Along::Tokens => ops::mix_tokens,
+            Along::Channels => ops::mix_channels,
+        };
+        if residual {
+            return Ok(mix(x, half));
+        }
+        let y = mix(x.clone(), half);
+        Ok(x + self.block(path, y)?)
+    }
+
+    /// `x W`, or what a weight method makes of it; with the bias where `bias` says so.
+    fn product(&self, path: &str, x: Tensor<2>, bias: bool) -> Result<Tensor<2>, PeftError> {
         let weight = self.parameter(&format!("{path}.weight"))?;
         check_width(path, &x, &weight)?;
-        match self.acting_on(path) {
-            Some((Kind::Weight(method), theta)) => method.product(x, weight, &theta),
-            _ => Ok(x.matmul(weight)),
-        }
+        let own_bias = || if bias { self.bias(path) } else { Ok(None) };
+        let low_rank = match self.acting_on(path) {
+            Some((Kind::Weight(method), theta)) => {
+                let plain = self.masks.is_none() || method.is_plain();
+                let low_rank = if plain { method.low_rank(&weight, &theta)? } else { None };
+                if low_rank.is_none() {
+                    let y = method.product(x, weight, &theta)?;
+                    return Ok(match own_bias()? {
+                        Some(bias) => y + bias.unsqueeze::<2>(),
+                        None => y,
+                    });
+                }
+                low_rank
+            }
+            _ => None,
+        };
+        Ok(ops::linear(x, LinearMap { weight, bias: own_bias()?, low_rank }))
     }
 
     fn bias(&self, path: &str) -> Result<Option<Tensor<1>>, PeftError> {

@@ -63,6 +63,10 @@ fn a_hundred_adapters_share_one_base() {
     let training = Training::new(&network, &tasks, config, &base, &Seed::root(2), &place).unwrap();
     let adapter = 4 * training.adapter().unwrap().count() as isize;
     let whole_base = 4 * network.sites().count() as isize;
+    // Products keep scratch in their threads, once for all tasks.
+    let mut first = training.start(&base).unwrap();
+    training.run(&mut first, &mut |_| std::ops::ControlFlow::Continue(())).unwrap();
+    drop(first);
     let before = ALIVE.load(Ordering::Relaxed);
     let mut state = training.start(&base).unwrap();
     let started = ALIVE.load(Ordering::Relaxed) - before;

@@ -6,9 +6,10 @@
 
 use super::settings::in_range;
 use super::{ActivationMethod, Configured, Entry, Kind, Theta, read_settings};
+use crate::PeftError;
+use crate::ops::{self, LinearMap};
 use crate::parameters::{Init, Spec};
 use crate::sites::BlockSite;
-use crate::{PeftError, ops};
 use burn::tensor::Tensor;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -68,11 +69,8 @@ impl ActivationMethod for Bottleneck {
     fn apply(&self, x: Tensor<2>, theta: &Theta<'_>) -> Result<Tensor<2>, PeftError> {
         let down = x.clone().matmul(theta.get("adapter_down.weight")?);
         let middle = ops::bias_gelu_dropout(down, Some(theta.get("adapter_down.bias")?), None);
-        let up = ops::linear(
-            middle,
-            theta.get("adapter_up.weight")?,
-            Some(theta.get("adapter_up.bias")?),
-        );
+        let bias = Some(theta.get("adapter_up.bias")?);
+        let up = ops::linear(middle, LinearMap::plain(theta.get("adapter_up.weight")?, bias));
         Ok(x + up)
     }
 }

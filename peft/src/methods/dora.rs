@@ -121,6 +121,10 @@ impl WeightMethod for Dora {
         Ok((base + a.matmul(b)) * ratio)
     }
 
+    fn is_plain(&self) -> bool {
+        self.dropout == 0.0
+    }
+
     fn product(
         &self,
         x: Tensor<2>,

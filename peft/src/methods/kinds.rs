@@ -100,6 +100,25 @@ pub trait WeightMethod: Send + Sync {
         Ok(x.matmul(self.weight(base, theta)?))
     }
 
+    /// The same as a low-rank addition to the base, `W = W0 + A B`; `None` where it is none. Networks then
+    /// multiply by the weight in one operation that knows the cheap way to the gradients of A and B.
+    ///
+    /// # Errors
+    /// As [`WeightMethod::weight`].
+    fn low_rank(
+        &self,
+        _base: &Tensor<2>,
+        _theta: &Theta<'_>,
+    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, PeftError> {
+        Ok(None)
+    }
+
+    /// Whether [`WeightMethod::product`] is, in training too, the product with [`WeightMethod::weight`];
+    /// not so where the method masks what enters its own path.
+    fn is_plain(&self) -> bool {
+        true
+    }
+
     /// The bias; the base's own for most methods.
     ///
     /// # Errors

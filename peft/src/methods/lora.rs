@@ -94,6 +94,18 @@ impl WeightMethod for Lora {
         Ok(base + a.matmul(b))
     }
 
+    fn low_rank(
+        &self,
+        _: &Tensor<2>,
+        theta: &Theta<'_>,
+    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, PeftError> {
+        self.factors(theta).map(Some)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.dropout == 0.0
+    }
+
     fn product(
         &self,
         x: Tensor<2>,

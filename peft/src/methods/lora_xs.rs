@@ -107,6 +107,14 @@ impl WeightMethod for LoraXs {
         Ok(base + a.matmul(b))
     }
 
+    fn low_rank(
+        &self,
+        _: &Tensor<2>,
+        theta: &Theta<'_>,
+    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, PeftError> {
+        self.factors(theta).map(Some)
+    }
+
     fn product(
         &self,
         x: Tensor<2>,

@@ -85,6 +85,15 @@ impl WeightMethod for SymmetricLora {
         Ok(base + u.clone().matmul(u.transpose()))
     }
 
+    fn low_rank(
+        &self,
+        _: &Tensor<2>,
+        theta: &Theta<'_>,
+    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, PeftError> {
+        let u = theta.get::<2>("lora_U.weight")?;
+        Ok(Some((u.clone(), u.transpose())))
+    }
+
     fn product(
         &self,
         x: Tensor<2>,

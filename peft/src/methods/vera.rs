@@ -93,6 +93,18 @@ impl WeightMethod for Vera {
         Ok(base + a.matmul(b))
     }
 
+    fn low_rank(
+        &self,
+        base: &Tensor<2>,
+        theta: &Theta<'_>,
+    ) -> Result<Option<(Tensor<2>, Tensor<2>)>, PeftError> {
+        self.factors(base, theta).map(Some)
+    }
+
+    fn is_plain(&self) -> bool {
+        self.0.dropout == 0.0
+    }
+
     fn product(
         &self,
         x: Tensor<2>,

@@ -8,6 +8,7 @@
 
 use super::{at_least_one, patches, rate};
 use crate::methods::in_range;
+use crate::ops::Along;
 use crate::sites::Sites;
 use crate::{Input, Network, Pass, PeftError};
 use burn::tensor::Tensor;
@@ -101,17 +102,6 @@ impl Mixer {
         Ok(Self { config, sites })
     }
 
-    fn mix<const D: usize>(
-        &self,
-        pass: &Pass<'_>,
-        path: &str,
-        x: Tensor<D>,
-    ) -> Result<Tensor<D>, PeftError> {
-        let (up, down) = (format!("{path}.up"), format!("{path}.down"));
-        let hidden = pass.linear_gelu_dropout(&up, x, self.config.dropout)?;
-        Ok(pass.dropout(&down, self.config.dropout, pass.linear(&down, hidden)?))
-    }
-
     fn images(&self, input: &Input) -> Result<Tensor<4>, PeftError> {
         let Input::Images(images) = input else {
             return Err(PeftError::InputKind { expected: "images", found: input.kind() });
@@ -134,18 +124,13 @@ impl Network for Mixer {
     fn forward(&self, pass: &Pass<'_>, input: &Input) -> Result<Tensor<2>, PeftError> {
         let cut = patches(self.images(input)?, self.config.patch_side);
         let mut x = pass.linear("embed", cut)?;
+        let rate = self.config.dropout;
         for i in 0..self.config.blocks {
-            let path = format!("blocks.{i}.token");
-            let normed = pass.layer_norm(&format!("{path}_norm"), x.clone(), NORM_EPSILON)?;
-            let mixed = self.mix(pass, &path, normed.swap_dims(1, 2))?.swap_dims(1, 2);
-            x = x + pass.block(&path, mixed)?;
-            let path = format!("blocks.{i}.channel");
-            let normed = pass.layer_norm(&format!("{path}_norm"), x.clone(), NORM_EPSILON)?;
-            x = x + pass.block(&path, self.mix(pass, &path, normed)?)?;
+            for (half, along) in [("token", Along::Tokens), ("channel", Along::Channels)] {
+                x = pass.half_block(&format!("blocks.{i}.{half}"), x, rate, NORM_EPSILON, along)?;
+            }
         }
-        let normed = pass.layer_norm("norm", x, NORM_EPSILON)?;
-        let [batch, tokens, width] = normed.dims();
-        let mean = normed.sum_dim(1).mul_scalar(1.0 / tokens as f64).reshape([batch, width]);
+        let mean = pass.layer_norm_mean("norm", x, NORM_EPSILON)?;
         pass.linear("head", mean)
     }
 }

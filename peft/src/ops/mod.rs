@@ -1,29 +1,83 @@
 //! The operations that time goes into, in one place.
 //!
-//! Models and methods compute through these functions only, so that a faster form of one of them (its
-//! own backward pass, one sweep over memory) can take its place without a model knowing. What stands
-//! here is composed of the back end's elementary operations and is the definition that a faster form
-//! is compared with. Everything is a pure function of its arguments: masks come from a key, never from
-//! a generator with a state, and no sum depends on the number of threads.
+//! Models and methods compute through these functions only. On the CPU they are operations of their own
+//! (`cpu/`): one sweep over memory, a backward pass written by hand, products in a fixed partition. Everywhere
+//! else they are composed of the back end's elementary operations; the composed form is the definition that
+//! tests compare the other with. Everything is a pure function of its arguments: masks come from a key,
+//! never from a generator with a state, and no sum depends on the number of threads.
 
+mod cpu;
 mod dropout;
+mod mixing;
 mod normalise;
 mod sum;
 mod update;
 
 pub use dropout::{Dropout, dropout};
-pub use normalise::layer_norm;
+pub use mixing::{Along, Half, mix_channels, mix_tokens};
+pub use normalise::{layer_norm, layer_norm_mean};
 pub use sum::{cross_entropy, half_mean_squares, sum_all};
 pub use update::{AdamConstants, adam};
 
 use burn::tensor::{Tensor, activation};
+use cpu::{BiasGeluDropout, Dense, Operand, Sizes};
 
-/// `x W + b`: `x` rows x inputs, `weight` inputs x outputs.
+/// A linear map `x (W + A B) + b` as operations take it, `W` inputs x outputs.
+#[derive(Clone, Debug)]
+pub struct LinearMap {
+    /// W.
+    pub weight: Tensor<2>,
+    /// b.
+    pub bias: Option<Tensor<1>>,
+    /// A (inputs x rank) and B (rank x outputs).
+    pub low_rank: Option<(Tensor<2>, Tensor<2>)>,
+}
+
+impl LinearMap {
+    /// `x W + b`.
+    pub fn plain(weight: Tensor<2>, bias: Option<Tensor<1>>) -> Self {
+        Self { weight, bias, low_rank: None }
+    }
+
+    /// `W + A B`.
+    pub fn sum(&self) -> Tensor<2> {
+        match &self.low_rank {
+            Some((a, b)) => self.weight.clone() + a.clone().matmul(b.clone()),
+            None => self.weight.clone(),
+        }
+    }
+
+    fn sizes(&self) -> Sizes {
+        let [inputs, outputs] = self.weight.dims();
+        let rank = self.low_rank.as_ref().map_or(0, |(a, _)| a.dims()[1]);
+        Sizes { inputs, outputs, rank }
+    }
+
+    /// W, b, A, B.
+    fn operands(&self) -> [Option<Operand>; 4] {
+        let factors = self.low_rank.as_ref();
+        [
+            Operand::of(&self.weight),
+            Operand::maybe(self.bias.as_ref()),
+            Operand::maybe(factors.map(|(a, _)| a)),
+            Operand::maybe(factors.map(|(_, b)| b)),
+        ]
+    }
+}
+
+/// `x (W + A B) + b`, `x` rows x inputs.
 ///
-/// A weight that is not tracked costs no gradient product.
-pub fn linear(x: Tensor<2>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<2> {
-    let product = x.matmul(weight);
-    match bias {
+/// A weight that is not tracked costs no gradient product; neither do, then, its factors.
+pub fn linear(x: Tensor<2>, map: LinearMap) -> Tensor<2> {
+    let [w, bias, a, b] = map.operands();
+    let op = Dense { rows: x.dims()[0], sizes: map.sizes() };
+    cpu::apply(op, [Operand::of(&x), w, bias, a, b]).unwrap_or_else(|| composed_linear(x, map))
+}
+
+/// The definition.
+fn composed_linear(x: Tensor<2>, map: LinearMap) -> Tensor<2> {
+    let product = x.matmul(map.sum());
+    match map.bias {
         Some(bias) => product + bias.unsqueeze::<2>(),
         None => product,
     }
@@ -41,11 +95,33 @@ pub fn bias_gelu_dropout(
     bias: Option<Tensor<1>>,
     mask: Option<Dropout>,
 ) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    let mask = mask.filter(|mask| mask.rate > 0.0);
+    if dropout::in_reach(rows * width) {
+        let op = BiasGeluDropout { rows, width, mask };
+        let operands = [Operand::of(&x), Operand::maybe(bias.as_ref())];
+        if let Some(y) = cpu::apply(op, operands) {
+            return y;
+        }
+    }
+    composed_bias_gelu_dropout(x, bias, mask)
+}
+
+/// The definition.
+fn composed_bias_gelu_dropout(
+    x: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    mask: Option<Dropout>,
+) -> Tensor<2> {
     let shifted = match bias {
         Some(bias) => x + bias.unsqueeze::<2>(),
         None => x,
     };
-    dropout(gelu(shifted), mask)
+    let y = gelu(shifted);
+    match mask {
+        Some(mask) => dropout::composed(y, mask),
+        None => y,
+    }
 }
 
 /// `dropout(softmax(q k^T / sqrt(width) + mask)) v`.
@@ -70,6 +146,10 @@ pub fn attention(
     }
     dropout(activation::softmax(scores, 3), drop).matmul(v)
 }
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod contract;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,39 @@
 //! Layer norm: `gamma (x - mean) / sqrt(variance + epsilon) + beta` along the last axis.
 
+use super::cpu::{self, LayerNorm, LayerNormMean, Operand};
 use burn::tensor::Tensor;
 
 /// Normalises the rows of `x` (rows x width); the variance is the biased one, as in PyTorch.
 pub fn layer_norm(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    let operands = [Operand::of(&x), Operand::of(&gamma), Operand::of(&beta)];
+    cpu::apply(LayerNorm { rows, width, epsilon }, operands)
+        .unwrap_or_else(|| composed(x, gamma, beta, epsilon))
+}
+
+/// The mean over the second axis of the layer norm of groups x rows x width.
+pub fn layer_norm_mean(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let [groups, rows, width] = x.dims();
+    let operands = [Operand::of(&x), Operand::of(&gamma), Operand::of(&beta)];
+    cpu::apply(LayerNormMean { groups, rows, width, epsilon }, operands)
+        .unwrap_or_else(|| composed_mean(x, gamma, beta, epsilon))
+}
+
+/// The definition.
+pub(super) fn composed_mean(
+    x: Tensor<3>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+) -> Tensor<2> {
+    let [groups, rows, width] = x.dims();
+    let normed = composed(x.reshape([groups * rows, width]), gamma, beta, epsilon);
+    let sums = normed.reshape([groups, rows, width]).sum_dim(1).reshape([groups, width]);
+    sums.mul_scalar(1.0 / rows as f64)
+}
+
+/// The definition.
+pub(super) fn composed(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
     // The back end's own division by a number has a derivative of single precision.
     let share = 1.0 / x.dims()[1] as f64;
     let mean = x.clone().sum_dim(1).mul_scalar(share);

@@ -26,6 +26,20 @@ pub fn adam(
     square: Tensor<1>,
     c: AdamConstants,
 ) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
+    if let Some([x, mean, square]) = super::cpu::adam([&x, &gradient, &mean, &square], c) {
+        return (x, mean, square);
+    }
+    composed(x, gradient, mean, square, c)
+}
+
+/// The definition.
+pub(super) fn composed(
+    x: Tensor<1>,
+    gradient: Tensor<1>,
+    mean: Tensor<1>,
+    square: Tensor<1>,
+    c: AdamConstants,
+) -> (Tensor<1>, Tensor<1>, Tensor<1>) {
     let squared = gradient.clone() * gradient.clone();
     let mean = mean.mul_scalar(c.beta1) + gradient.mul_scalar(1.0 - c.beta1);
     let square = square.mul_scalar(c.beta2) + squared.mul_scalar(1.0 - c.beta2);

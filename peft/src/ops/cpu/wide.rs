@@ -1,0 +1,31 @@
+//! Loops compiled twice: for the machine that everything is compiled for, and for its wide vectors.
+
+/// Declares functions of slices; each is compiled once more with AVX2 and that form taken where the machine
+/// has it. There is no fused multiply-add in either, so both give the same bits.
+macro_rules! wide {
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident<T: Number>(
+        $($argument:ident: $type:ty),* $(,)?
+    ) $(-> $result:ty)? $body:block)*) => {$(
+        $(#[$meta])*
+        $vis fn $name<T: Number>($($argument: $type),*) $(-> $result)? {
+            #[inline(always)]
+            fn plain<T: Number>($($argument: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2<T: Number>($($argument: $type),*) $(-> $result)? {
+                    plain($($argument),*)
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the function asks for nothing but AVX2, which the machine was just found
+                    // to have.
+                    return unsafe { avx2($($argument),*) };
+                }
+            }
+            plain($($argument),*)
+        }
+    )*};
+}
+
+pub(super) use wide;
