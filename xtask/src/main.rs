@@ -23,6 +23,7 @@ mod studies;
 mod test;
 mod tidy;
 mod verify;
+mod walkthrough;
 mod workspace;
 
 use failure::Failure;
@@ -43,6 +44,7 @@ const VERBS: &[&Verb] = &[
     &mutants::VERB,
     &new_method::VERB,
     &slurm::VERB,
+    &walkthrough::VERB,
     &ci::VERB,
 ];
 
@@ -85,7 +87,7 @@ fn known() -> String {
 fn overview() -> String {
     let mut text = String::from("Usage: cargo xtask COMMAND [OPTIONS]\n\n");
     for verb in VERBS {
-        text += &format!("  {:<10} {}\n", verb.name, verb.summary);
+        text += &format!("  {:<12} {}\n", verb.name, verb.summary);
     }
     text + "\n`cargo xtask COMMAND --help` lists the options of one.\n"
 }
