@@ -1,5 +1,7 @@
 //! Studies, claims, run folders, figures and the peftml command.
 
+#[cfg(feature = "networks")]
+pub mod checkpoints;
 pub mod claims;
 pub mod cli;
 pub mod comparison;
@@ -20,3 +22,5 @@ pub mod suites;
 pub mod swept;
 pub mod theory;
 mod two_stage;
+#[cfg(feature = "networks")]
+pub mod vision;

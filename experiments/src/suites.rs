@@ -6,6 +6,8 @@ use crate::linear::LinearStudy;
 use crate::runs::Study;
 use crate::shallow::ShallowStudy;
 use crate::theory::TheoryStudy;
+#[cfg(feature = "networks")]
+use crate::vision::VisionStudy;
 use toml::{Table, Value};
 
 /// A family of studies with one kind of configuration.
@@ -19,6 +21,10 @@ const SUITES: &[Suite] = &[
     Suite { name: "shallow", open: |table| Ok(Box::new(ShallowStudy::new(table)?)) },
     Suite { name: "solvers", open: |table| Ok(Box::new(ComparisonStudy::new(table)?)) },
     Suite { name: "theory", open: |table| Ok(Box::new(TheoryStudy::new(table)?)) },
+    #[cfg(feature = "networks")]
+    Suite { name: "vision", open: |table| Ok(Box::new(VisionStudy::new(table)?)) },
+    #[cfg(not(feature = "networks"))]
+    Suite { name: "vision", open: |_| Err(ConfigError::NeedsNetworks { suite: "vision" }) },
 ];
 
 /// The study of a complete configuration, by its leaf `suite`.

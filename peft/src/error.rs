@@ -14,7 +14,7 @@ pub enum PeftError {
         known: Vec<&'static str>,
     },
     /// A configuration that does not fit the method (or algorithm) that it is for.
-    #[error("settings of {of}: {}", source.message())]
+    #[error("settings of {of}: {}", at_its_key(source))]
     Settings {
         /// Whose settings.
         of: String,
@@ -233,4 +233,12 @@ fn shown(names: &[String]) -> String {
 
 fn in_task(task: &Option<String>) -> String {
     task.as_ref().map(|name| format!(" in task {name}")).unwrap_or_default()
+}
+
+/// The message, and the key where the error is of a table; one of a text would draw the place.
+fn at_its_key(error: &toml::de::Error) -> String {
+    match error.span() {
+        Some(_) => error.message().to_owned(),
+        None => error.to_string().split_whitespace().collect::<Vec<_>>().join(" "),
+    }
 }

@@ -14,6 +14,7 @@ mod flags;
 mod mutants;
 mod new_method;
 mod pairs;
+mod removal;
 mod report;
 mod reproduce;
 mod run;
@@ -43,6 +44,7 @@ const VERBS: &[&Verb] = &[
     &faults::VERB,
     &mutants::VERB,
     &new_method::VERB,
+    &removal::VERB,
     &slurm::VERB,
     &walkthrough::VERB,
     &ci::VERB,

@@ -3,7 +3,8 @@
 use crate::failure::Failure;
 use crate::flags::{Parsed, Verb};
 use crate::workspace;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The verb.
 pub const VERB: Verb = Verb {
@@ -30,8 +31,25 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Every file that is tracked, or would be with `git add`, by its path from `root`.
+///
+/// # Errors
+/// [`Failure::Work`] where git does not tell.
+pub fn tracked(root: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let mut git = Command::new("git");
+    git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let (list, outcome) = workspace::capture(&mut git)?;
+    outcome?;
+    let files = list.split_terminator('\0').map(PathBuf::from);
+    // Files that are deleted and not yet committed are listed as well.
+    Ok(files.filter(|file| root.join(file).is_file()).collect())
+}
+
 /// Makes the files below `root`; returns their paths.
-fn create(root: &Path, name: &str) -> Result<[String; 3], Failure> {
+///
+/// # Errors
+/// [`Failure::Usage`] for a name that is none or is taken, [`Failure::Work`].
+pub fn create(root: &Path, name: &str) -> Result<[String; 3], Failure> {
     let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(letters) {
         let message = format!("`{name}`: a method's name has small letters, digits and dashes");

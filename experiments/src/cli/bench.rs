@@ -98,7 +98,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
     folder.write_config(&study)?;
     let allowed = Mixtures { revisions: true, machines: true };
     // One thread: trials that run side by side would disturb each other's times.
-    let options = Options { threads: 1, allowed, part: part_name(None), shard: None };
+    let options = Options { threads: 1, allowed, part: part_name(None), shard: None, data: None };
     let mut bar = Bar::new(&study.about().name);
     let execution = execute(&study, &folder, &options, &mut bar);
     bar.clear();

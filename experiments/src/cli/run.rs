@@ -1,6 +1,6 @@
 //! `peftml run SUITE/STUDY[.PRESET]`: a study from configuration to merged results.
 
-use super::study::{Bar, MixtureOptions, conclude, part_name, say, threads};
+use super::study::{Bar, MixtureOptions, conclude, data_folder, part_name, say, threads};
 use super::{Common, Failure, print_json, print_line, slurm};
 use crate::config::{StudyName, load, set};
 use crate::runs::{Execution, Merged, Options, RunFolder, Study, execute, merge};
@@ -92,7 +92,8 @@ fn compute(
     common: &Common,
 ) -> Result<(Execution, Merged), Failure> {
     let (threads, allowed) = (threads(common), arguments.mixtures.into());
-    let options = Options { threads, allowed, part: part_name(None), shard: None };
+    let (part, data) = (part_name(None), data_folder());
+    let options = Options { threads, allowed, part, shard: None, data };
     let mut bar = Bar::new(&study.about().name);
     let execution = execute(study, folder, &options, &mut bar);
     bar.clear();

@@ -1,6 +1,6 @@
 //! `peftml shard DIR K/M`: one of M parts of a run, for other machines or a job array.
 
-use super::study::{Bar, MixtureOptions, open, part_name, threads};
+use super::study::{Bar, MixtureOptions, data_folder, open, part_name, threads};
 use super::{Common, Failure, print_json};
 use crate::runs::{Options, Shard, execute};
 use serde_json::json;
@@ -30,6 +30,7 @@ pub fn run(arguments: &Arguments, common: &Common) -> Result<(), Failure> {
         allowed: arguments.mixtures.into(),
         part: part_name(Some((k, m))),
         shard: Some(shard),
+        data: data_folder(),
     };
     let mut bar = Bar::new(&format!("{} {k}/{m}", study.about().name));
     let execution = execute(&*study, &folder, &options, &mut bar);

@@ -7,7 +7,7 @@ use crate::suites;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Options for results of several binaries or machines.
@@ -39,9 +39,10 @@ impl From<ConfigError> for Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         match error {
-            RunError::Config(_) | RunError::NotARun { .. } | RunError::Shard { .. } => {
-                Failure::input(error)
-            }
+            RunError::Config(_)
+            | RunError::NotARun { .. }
+            | RunError::NotReady { .. }
+            | RunError::Shard { .. } => Failure::input(error),
             _ => Failure::refused(error),
         }
     }
@@ -58,6 +59,12 @@ pub fn open(path: &Path) -> Result<(RunFolder, Box<dyn Study>), Failure> {
 pub fn threads(common: &Common) -> usize {
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     common.threads.map_or_else(processors, usize::from)
+}
+
+/// The folder of real data sets: `$PEFTML_DATA`, else `~/.cache/peftml`.
+pub fn data_folder() -> Option<PathBuf> {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("PEFTML_DATA").or_else(|| set("HOME").map(|home| home.join(".cache/peftml")))
 }
 
 /// The part file's name: job, shard and restart count where a batch system gives them.

@@ -61,6 +61,12 @@ const CONFIGS: &[(&str, &str)] = embedded![
     "shallow/optimisers",
     "solvers/compare",
     "solvers/compare.quick",
+    "vision/cifar10",
+    "vision/cifar10.authors",
+    "vision/cifar10.short",
+    "vision/rates_retraining",
+    "vision/rates_fine_tuning",
+    "vision/quick",
 ];
 
 /// A study's name on the command line: `SUITE/STUDY[.PRESET]`, or the path of a TOML file.

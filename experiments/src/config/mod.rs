@@ -43,6 +43,15 @@ pub enum ConfigError {
         /// The suites there are.
         known: String,
     },
+    /// A suite of networks in a binary without them.
+    #[error(
+        "the suite `{suite}` needs networks, and this binary was built without: `cargo xtask run` builds \
+         one that has them, as does `--features networks`"
+    )]
+    NeedsNetworks {
+        /// The suite.
+        suite: &'static str,
+    },
     /// A configuration file cannot be read.
     #[error("cannot read the configuration {path}: {reason}")]
     Unreadable {

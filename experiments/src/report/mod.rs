@@ -13,7 +13,7 @@ mod aggregate;
 mod figure;
 mod html;
 mod page;
-mod paired;
+pub(crate) mod paired;
 mod run;
 mod section;
 mod tables;

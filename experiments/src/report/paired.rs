@@ -10,7 +10,7 @@
 pub(super) const EXACT: usize = 26;
 
 /// Two-sided p; `None` without a difference that is a number.
-pub(super) fn sign_flip(differences: &[f64]) -> Option<f64> {
+pub(crate) fn sign_flip(differences: &[f64]) -> Option<f64> {
     if differences.is_empty() || differences.iter().any(|d| !d.is_finite()) {
         return None;
     }
@@ -50,7 +50,7 @@ fn sums(values: &[f64]) -> Vec<f64> {
 }
 
 /// Holm's step-down adjustment of `p` for all comparisons together; `None` stays.
-pub(super) fn holm(p: &[Option<f64>]) -> Vec<Option<f64>> {
+pub(crate) fn holm(p: &[Option<f64>]) -> Vec<Option<f64>> {
     let mut order: Vec<(usize, f64)> =
         p.iter().enumerate().filter_map(|(i, p)| p.map(|p| (i, p))).collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));

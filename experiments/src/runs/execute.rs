@@ -2,9 +2,10 @@
 
 use super::parts::{Finished, Mixtures, PartWriter, Record};
 use super::provenance::{self, Origin};
-use super::study::{Study, Trial};
+use super::study::{Site, Study, Trial};
 use super::{RunError, RunFolder};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
@@ -89,6 +90,8 @@ pub struct Options {
     pub part: PartName,
     /// The shard to run; everything where `None`.
     pub shard: Option<Shard>,
+    /// The folder of real data sets.
+    pub data: Option<PathBuf>,
 }
 
 /// Is told how far a run is.
@@ -155,8 +158,10 @@ pub fn execute(
     drop(finished);
     let mut outcome = Execution { before: total - missing.len(), ..Execution::default() };
     if !missing.is_empty() {
-        let crew =
-            Crew { study, origin: here, next: AtomicUsize::new(0), stop: AtomicBool::new(false) };
+        let site = Site { folder: Some(folder.path()), data: options.data.as_deref() };
+        study.check_site(&site).map_err(|reason| RunError::NotReady { reason })?;
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let crew = Crew { study, site, origin: here, next, stop };
         crew.run(missing, folder, options, progress, &mut outcome)?;
     }
     outcome.seconds = started.elapsed().as_secs_f64();
@@ -189,6 +194,7 @@ struct Report {
 /// The workers: each takes the next group until there is none.
 struct Crew<'s> {
     study: &'s dyn Study,
+    site: Site<'s>,
     origin: Origin,
     next: AtomicUsize,
     stop: AtomicBool,
@@ -205,7 +211,8 @@ impl Crew<'_> {
     ) -> Result<(), RunError> {
         let total = missing.len() + outcome.before;
         let groups = groups(missing);
-        let threads = options.threads.clamp(1, groups.len());
+        let useful = if self.study.shares_threads() { usize::MAX } else { groups.len() };
+        let threads = options.threads.clamp(1, useful);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .thread_name(|i| format!("trials-{i}"))
@@ -244,7 +251,7 @@ impl Crew<'_> {
             started = Instant::now();
         };
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            self.study.run(group, &mut |trial, outcome| {
+            self.study.run_at(&self.site, group, &mut |trial, outcome| {
                 open.retain(|id| *id != trial.id);
                 send(&trial.id, trial.cost, outcome);
             });

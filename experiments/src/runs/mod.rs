@@ -26,7 +26,7 @@ pub use folder::{Lock, RunFolder, write_atomically};
 pub use merge::{Merged, merge};
 pub use parts::Mixtures;
 pub use status::{Failure, Status, status, unfinished};
-pub use study::{About, Group, Headers, Instance, Outcome, Study, Summary, Tables, Trial};
+pub use study::{About, Group, Headers, Instance, Outcome, Site, Study, Summary, Tables, Trial};
 
 use crate::config::ConfigError;
 use crate::figures::FigureError;
@@ -119,6 +119,12 @@ pub enum RunError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// Something that the trials need is not there.
+    #[error("{reason}")]
+    NotReady {
+        /// What, and how to get it.
+        reason: String,
+    },
     /// Worker threads could not be started.
     #[error("cannot start {threads} worker threads: {reason}")]
     Threads {

@@ -49,6 +49,15 @@ pub struct Trial {
 /// The trials of one group that are to be run.
 pub type Group<'t> = [&'t Trial];
 
+/// What trials may use beside their configuration. No result depends on it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Site<'s> {
+    /// The run folder, where long trials keep checkpoints; without it they keep none.
+    pub folder: Option<&'s std::path::Path>,
+    /// The folder of real data sets.
+    pub data: Option<&'s std::path::Path>,
+}
+
 /// What a finished trial leaves: lines of the merged files, without line ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -114,6 +123,29 @@ pub trait Study: Sync {
     ///
     /// The result of a trial must not depend on the others in `group`.
     fn run(&self, group: &Group<'_>, finish: &mut dyn FnMut(&Trial, Result<Outcome, String>));
+
+    /// As [`Study::run`], for studies whose trials keep checkpoints or read real data.
+    fn run_at(
+        &self,
+        _site: &Site<'_>,
+        group: &Group<'_>,
+        finish: &mut dyn FnMut(&Trial, Result<Outcome, String>),
+    ) {
+        self.run(group, finish);
+    }
+
+    /// Whether trials can be run at `site`; asked once, before the first.
+    ///
+    /// # Errors
+    /// What is missing, and how to get it.
+    fn check_site(&self, _site: &Site<'_>) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether a trial computes with all threads, and not with the one that runs it alone.
+    fn shares_threads(&self) -> bool {
+        false
+    }
 
     /// The study's figures.
     fn figures(&self, tables: &Tables<'_>) -> Vec<Figure>;

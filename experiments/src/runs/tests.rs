@@ -7,7 +7,7 @@ use std::path::Path;
 fn options(threads: usize, shard: Option<Shard>) -> Options {
     let text = |s: &str| s.to_owned();
     let part = PartName { job: text("local"), shard: text("all"), restart: text("0") };
-    Options { threads, allowed: Mixtures::default(), part, shard }
+    Options { threads, allowed: Mixtures::default(), part, shard, data: None }
 }
 
 fn run(study: &Toy, results: &Path, threads: usize) -> (RunFolder, Execution) {

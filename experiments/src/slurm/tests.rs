@@ -97,7 +97,7 @@ impl Bench {
         let shard = Some(Shard::parse(&format!("{k}/{m}")).unwrap());
         let text = |s: &str| s.to_owned();
         let part = PartName { job: text("10"), shard: k.to_string(), restart: text("0") };
-        let options = Options { threads: 1, allowed: Mixtures::default(), part, shard };
+        let options = Options { threads: 1, allowed: Mixtures::default(), part, shard, data: None };
         execute(&self.study, &self.folder, &options, &mut Silent).unwrap();
     }
 }

@@ -4,11 +4,13 @@ mod encoder;
 mod linear;
 mod mixer;
 mod mlp;
+mod without_biases;
 
 pub use encoder::{Encoder, EncoderConfig};
 pub use linear::Linear;
 pub use mixer::{Mixer, MixerConfig};
 pub use mlp::{Mlp, MlpConfig};
+pub use without_biases::WithoutBiases;
 
 use crate::methods::in_range;
 use crate::{Input, PeftError};
