@@ -64,6 +64,7 @@ const CONFIGS: &[(&str, &str)] = embedded![
     "vision/cifar10",
     "vision/cifar10.authors",
     "vision/cifar10.short",
+    "vision/cifar10.small",
     "vision/rates_retraining",
     "vision/rates_fine_tuning",
     "vision/quick",

@@ -33,7 +33,7 @@ fn every_configuration_of_the_suite_is_a_study() {
         assert!(!study.trials().is_empty());
         found += 1;
     }
-    assert_eq!(found, 6);
+    assert_eq!(found, 7);
 }
 
 #[test]
