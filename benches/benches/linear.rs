@@ -5,6 +5,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use faer::Mat;
 use peftml_benches::counted::{Counting, bench};
 use peftml_benches::problem;
+use peftml_linalg::packed::{Accumulate, Packed};
 use peftml_linalg::{Blocks, panel};
 use peftml_solvers::Problem;
 use peftml_solvers::first_order::authors::AuthorsScheme;
@@ -86,6 +87,10 @@ fn products(criterion: &mut Criterion) {
         bench(criterion, &format!("panel-mul/d{d}-k{k}"), || {
             let (a, x, out) = (black_box(&a), black_box(&x), &mut out);
             panel::vectorised(|| panel::mul(out, a, ld, d, x, ld, k));
+        });
+        bench(criterion, &format!("packed-mul/d{d}-k{k}"), || {
+            let (x, out) = (black_box(&x), &mut out);
+            Packed::new(black_box(&a), ld).mul(out, ld, x, ld, k, Accumulate::Replace);
         });
         let mut gram = vec![0.0; k * k];
         bench(criterion, &format!("panel-gram/d{d}-k{k}"), || {

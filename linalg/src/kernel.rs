@@ -6,6 +6,7 @@
 use crate::panel;
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use pulp::{Arch, Scalar, Simd, WithSimd};
 
 /// `out = alpha * a b`.
 pub fn mul(out: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>, alpha: f64) {
@@ -21,25 +22,47 @@ pub fn mul_add(out: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>, alp
 /// nanoseconds.
 const LONG: usize = 32;
 
+/// Running sums of an inner product, whatever the machine's vectors.
+const SUMS: usize = 8;
+
+/// The eight sums as one, in a fixed order.
+fn total(sums: &[f64; SUMS]) -> f64 {
+    let quarter = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
+    (quarter[0] + quarter[2]) + (quarter[1] + quarter[3])
+}
+
 struct Dot<'a>(&'a [f64], &'a [f64]);
 
-impl pulp::NullaryFnOnce for Dot<'_> {
+impl WithSimd for Dot<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn call(self) -> f64 {
-        let Dot(x, y) = self;
-        let mut sums = [0.0; 8];
-        let (xs, ys) = (x.chunks_exact(8), y.chunks_exact(8));
-        let tail: f64 = xs.remainder().iter().zip(ys.remainder()).map(|(a, b)| a * b).sum();
-        for (a, b) in xs.zip(ys) {
-            for lane in 0..8 {
-                sums[lane] += a[lane] * b[lane];
-            }
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        match SUMS / S::F64_LANES.min(SUMS) {
+            1 => dot_in::<S, 1>(simd, self.0, self.1),
+            2 => dot_in::<S, 2>(simd, self.0, self.1),
+            4 => dot_in::<S, 4>(simd, self.0, self.1),
+            _ => dot_in::<S, 8>(simd, self.0, self.1),
         }
-        let quarter = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
-        ((quarter[0] + quarter[2]) + (quarter[1] + quarter[3])) + tail
     }
+}
+
+/// The inner product in `R` vectors of sums.
+#[inline(always)]
+fn dot_in<S: Simd, const R: usize>(simd: S, x: &[f64], y: &[f64]) -> f64 {
+    let (xs, x_rest) = x.as_chunks::<SUMS>();
+    let (ys, y_rest) = y.as_chunks::<SUMS>();
+    let mut sums = [simd.splat_f64s(0.0); R];
+    for (x, y) in xs.iter().zip(ys) {
+        let (x, y) = (S::as_simd_f64s(x).0, S::as_simd_f64s(y).0);
+        for r in 0..R {
+            sums[r] = simd.add_f64s(sums[r], simd.mul_f64s(x[r], y[r]));
+        }
+    }
+    let tail: f64 = x_rest.iter().zip(y_rest).map(|(a, b)| a * b).sum();
+    let mut lanes = [0.0; SUMS];
+    S::as_mut_simd_f64s(&mut lanes).0.copy_from_slice(&sums);
+    total(&lanes) + tail
 }
 
 struct Axpy<'a>(f64, &'a [f64], &'a mut [f64]);
@@ -71,8 +94,11 @@ impl pulp::NullaryFnOnce for Subtract<'_> {
 /// `sum_i x_i y_i`, in a fixed order (eight running sums, so that it vectorises) whatever the machine.
 pub fn dot(x: &[f64], y: &[f64]) -> f64 {
     debug_assert_eq!(x.len(), y.len());
-    let work = Dot(x, y);
-    if x.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
+    if x.len() < LONG {
+        dot_in::<Scalar, SUMS>(Scalar, x, y)
+    } else {
+        Arch::new().dispatch(Dot(x, y))
+    }
 }
 
 /// `y += factor * x`.
@@ -84,37 +110,56 @@ pub fn axpy(factor: f64, x: &[f64], y: &mut [f64]) {
 
 struct AxpyDot<'a>(f64, &'a [f64], &'a mut [f64], &'a [f64]);
 
-impl pulp::NullaryFnOnce for AxpyDot<'_> {
+impl WithSimd for AxpyDot<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn call(self) -> f64 {
-        let AxpyDot(factor, x, y, z) = self;
-        let mut sums = [0.0; 8];
-        let (xs, x_rest) = x.as_chunks::<8>();
-        let (ys, y_rest) = y.as_chunks_mut::<8>();
-        let (zs, z_rest) = z.as_chunks::<8>();
-        for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
-            for lane in 0..8 {
-                y[lane] += factor * x[lane];
-                sums[lane] += y[lane] * z[lane];
-            }
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        match SUMS / S::F64_LANES.min(SUMS) {
+            1 => axpy_dot_in::<S, 1>(simd, self),
+            2 => axpy_dot_in::<S, 2>(simd, self),
+            4 => axpy_dot_in::<S, 4>(simd, self),
+            _ => axpy_dot_in::<S, 8>(simd, self),
         }
-        let mut tail = 0.0;
-        for ((x, y), z) in x_rest.iter().zip(y_rest).zip(z_rest) {
-            *y += factor * x;
-            tail += *y * z;
-        }
-        let quarter = [sums[0] + sums[4], sums[1] + sums[5], sums[2] + sums[6], sums[3] + sums[7]];
-        ((quarter[0] + quarter[2]) + (quarter[1] + quarter[3])) + tail
     }
+}
+
+/// The pass in `R` vectors of sums.
+#[inline(always)]
+fn axpy_dot_in<S: Simd, const R: usize>(simd: S, work: AxpyDot<'_>) -> f64 {
+    let AxpyDot(factor, x, y, z) = work;
+    let (xs, x_rest) = x.as_chunks::<SUMS>();
+    let (ys, y_rest) = y.as_chunks_mut::<SUMS>();
+    let (zs, z_rest) = z.as_chunks::<SUMS>();
+    let factors = simd.splat_f64s(factor);
+    let mut sums = [simd.splat_f64s(0.0); R];
+    for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
+        let (x, z) = (S::as_simd_f64s(x).0, S::as_simd_f64s(z).0);
+        let y = S::as_mut_simd_f64s(y).0;
+        for r in 0..R {
+            y[r] = simd.add_f64s(y[r], simd.mul_f64s(factors, x[r]));
+            sums[r] = simd.add_f64s(sums[r], simd.mul_f64s(y[r], z[r]));
+        }
+    }
+    let mut tail = 0.0;
+    for ((x, y), z) in x_rest.iter().zip(y_rest).zip(z_rest) {
+        *y += factor * x;
+        tail += *y * z;
+    }
+    let mut lanes = [0.0; SUMS];
+    S::as_mut_simd_f64s(&mut lanes).0.copy_from_slice(&sums);
+    total(&lanes) + tail
 }
 
 /// `y += factor * x`, then `sum_i y_i z_i` as [`dot`] has it, in one pass.
 pub fn axpy_dot(factor: f64, x: &[f64], y: &mut [f64], z: &[f64]) -> f64 {
     debug_assert!(x.len() == y.len() && y.len() == z.len());
     let work = AxpyDot(factor, x, y, z);
-    if x.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
+    if x.len() < LONG {
+        axpy_dot_in::<Scalar, SUMS>(Scalar, work)
+    } else {
+        Arch::new().dispatch(work)
+    }
 }
 
 struct Combine<'a>(&'a mut [f64], &'a [f64], f64, &'a [f64]);

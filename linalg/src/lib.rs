@@ -7,6 +7,7 @@
 //! * [`compare`]: errors scaled by size, distances between subspaces.
 //! * [`kernel`]: products with explicit, sequential arithmetic.
 //! * [`panel`]: the same for matrices so small that a call costs more than its arithmetic.
+//! * [`packed`]: the same for matrices that are multiplied many times.
 //! * [`workers`]: parallelism as an argument.
 //!
 //! The crate knows nothing of tasks or losses. It starts no threads, reads no clock, no
@@ -17,6 +18,7 @@ pub mod compare;
 pub mod decompose;
 pub mod kernel;
 pub mod low_rank;
+pub mod packed;
 pub mod panel;
 pub mod seed;
 pub mod workers;

@@ -11,7 +11,7 @@
 //! Limits: no blocking for cache, so for d up to a few hundred.
 
 use faer::MatRef;
-use pulp::{Arch, NullaryFnOnce};
+use pulp::{Arch, NullaryFnOnce, WithSimd};
 
 /// Rows of a panel are a multiple of this.
 pub const LANES: usize = 4;
@@ -25,6 +25,12 @@ pub fn padded(rows: usize) -> usize {
 /// `#[inline(always)]` to profit.
 #[inline]
 pub fn vectorised<R>(work: impl NullaryFnOnce<Output = R>) -> R {
+    Arch::new().dispatch(work)
+}
+
+/// The same for work that names its vector operations.
+#[inline]
+pub fn vectorised_with<R>(work: impl WithSimd<Output = R>) -> R {
     Arch::new().dispatch(work)
 }
 

@@ -184,6 +184,13 @@ pub trait Solver {
     /// # Errors
     /// [`SolveError`] where no step can be made and no stop reason fits.
     fn step(&self, f: &dyn Objective, state: &mut State) -> Result<(), SolveError>;
+
+    /// Whether steps are made of points, gradients, products and their inner products alone (or of what an
+    /// orthogonal change of the blocks' rows leaves alone otherwise, such as Gram matrices): then the
+    /// iteration may run in other coordinates. A method that looks at single entries must say no.
+    fn commutes_with_rotations(&self) -> bool {
+        false
+    }
 }
 
 /// When to stop.

@@ -14,6 +14,7 @@ pub mod iterative;
 pub mod low_rank;
 mod preconditioner;
 pub mod problem;
+mod reduction;
 mod registry;
 pub mod second_order;
 

@@ -78,4 +78,8 @@ impl Solver for GradientDescent {
         state.vectors = vectors;
         Ok(())
     }
+
+    fn commutes_with_rotations(&self) -> bool {
+        true
+    }
 }

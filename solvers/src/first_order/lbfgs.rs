@@ -83,6 +83,10 @@ impl Solver for Lbfgs {
         state.vectors = vectors;
         Ok(())
     }
+
+    fn commutes_with_rotations(&self) -> bool {
+        true
+    }
 }
 
 impl Lbfgs {

@@ -69,4 +69,8 @@ impl Solver for ScaledGradientDescent {
         state.vectors = vectors;
         Ok(())
     }
+
+    fn commutes_with_rotations(&self) -> bool {
+        true
+    }
 }

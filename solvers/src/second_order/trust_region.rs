@@ -93,4 +93,8 @@ impl Solver for TrustRegion {
     fn step(&self, f: &dyn Objective, state: &mut State) -> Result<(), SolveError> {
         self.steps().step(f, state)
     }
+
+    fn commutes_with_rotations(&self) -> bool {
+        true
+    }
 }

@@ -10,17 +10,22 @@
 //!   `[G_t Z'_t] = W (bd Q^T - Q^T/T) - [D_t Z'_t]`
 //!
 //! so that one product of T d^2 k a factor remains: O(T d^2 k + d T^2 k^2) in all, and no d x d result is
-//! formed. The value's sum cancels near a solution: where less than [`CANCELLED`] of `sum ||D_t||^2` is left it is
-//! formed entry by entry instead. Symmetric adapters: the skew parts of `D_t` add a constant.
+//! formed. Both halves of the value are by-products of the gradient: with `q = <bd P - P/T, P'>` it is
+//! `sum ||D_t||^2 - q + 2 sum <U_t, G_t V_t>`. That sum cancels near a solution: where less than [`CANCELLED`] of
+//! `sum ||D_t||^2` is left it is formed entry by entry instead. Symmetric adapters: the skew parts of `D_t` add a
+//! constant. Where all `D_t` vanish outside of a leading block (tasks in a basis of their own ranges), only that
+//! block is multiplied.
 //!
-//! Limits: the packed `D_t` (twice for asymmetric adapters) must be of a size that caches hold.
+//! Limits: `D_t` is packed (twice for asymmetric adapters): as much memory again as the tasks take.
 
 use super::{Kind, Tasks};
-use faer::{Mat, MatMut};
+use faer::{Mat, MatMut, MatRef};
+use peftml_linalg::packed::{self, Accumulate, Packed};
 use peftml_linalg::{Blocks, kernel, panel};
+use pulp::Simd;
 
-/// Most numbers of all `D_t` together: 4 MiB.
-const LARGEST: usize = 1 << 19;
+/// Most numbers of all `D_t` together: 128 MiB.
+const LARGEST: usize = 1 << 24;
 /// Below this fraction of `sum ||D_t||^2` the expanded sum has lost too many digits (it keeps 1e-8).
 const CANCELLED: f64 = 1e-8;
 
@@ -30,12 +35,19 @@ pub(super) struct Factored {
     d: usize,
     k: usize,
     count: usize,
+    /// Leading dimension of d x .. panels.
     ld: usize,
-    /// `D_t`, T panels.
-    differences: Vec<f64>,
-    /// `D_t^T`; empty for symmetric adapters.
+    /// Leading dimension of Tk x .. panels.
+    lc: usize,
+    /// Outside of the leading `active` rows and columns all `D_t` vanish.
+    active: usize,
+    /// Rows of a packed `D_t`: `active` padded.
+    rows: usize,
+    /// `-D_t`, T packed matrices, `active` columns each.
+    negated: Vec<f64>,
+    /// `-D_t^T`; empty for symmetric adapters.
     transposes: Vec<f64>,
-    /// `sum ||D_t||^2` of what `differences` holds.
+    /// `sum ||D_t||^2` of what `negated` holds.
     size: f64,
     /// `sum ||D_t - sym D_t||^2` for symmetric adapters, else 0.
     skew: f64,
@@ -57,13 +69,18 @@ fn split_off_skew_part(mut m: MatMut<'_, f64>) -> f64 {
     sum
 }
 
-/// The parts of the scratch.
+/// The parts of the scratch. `.._rows` are packed, `turned` a packed transpose; the second line of matrices is
+/// Tk x Tk.
 struct Work<'w> {
     left: &'w mut [f64],
     right: &'w mut [f64],
+    left_rows: &'w mut [f64],
+    right_rows: &'w mut [f64],
     left_change: &'w mut [f64],
     right_change: &'w mut [f64],
+    change_rows: &'w mut [f64],
     out: &'w mut [f64],
+    turned: &'w mut [f64],
     gram: &'w mut [f64],
     other_gram: &'w mut [f64],
     coefficients: &'w mut [f64],
@@ -102,31 +119,53 @@ impl Factored {
         }
         let mut mean = Mat::zeros(d, d);
         for task in tasks.iter() {
-            kernel::add_scaled(mean.as_mut(), 1.0 / count as f64, task.least_squares());
+            kernel::add_scaled(mean.as_mut(), -1.0 / count as f64, task.least_squares());
         }
-        let mut differences = vec![0.0; numbers];
-        let mut transposes = vec![0.0; if kind == Kind::Asymmetric { numbers } else { 0 }];
-        let (mut size, mut skew) = (0.0, 0.0);
-        let mut difference = Mat::zeros(d, d);
-        for (t, task) in tasks.iter().enumerate() {
-            difference.copy_from(task.least_squares());
-            kernel::add_scaled(difference.as_mut(), -1.0, mean.as_ref());
-            let range = t * ld * d..(t + 1) * ld * d;
+        let (mut size, mut skew, mut active) = (0.0, 0.0, 1);
+        let mut differences = Vec::with_capacity(count);
+        for task in tasks.iter() {
+            let mut difference = mean.clone();
+            kernel::add_scaled(difference.as_mut(), 1.0, task.least_squares());
             if kind == Kind::Symmetric {
                 skew += split_off_skew_part(difference.as_mut());
-            } else {
-                panel::load(&mut transposes[range.clone()], ld, difference.transpose());
             }
-            panel::load(&mut differences[range], ld, difference.as_ref());
             size += kernel::norm_squared(difference.as_ref());
+            active = active.max(leading(difference.as_ref()));
+            kernel::scale(difference.as_mut(), -1.0);
+            differences.push(difference);
         }
-        Some(Self { kind, d, k: rank, count, ld, differences, transposes, size, skew })
+        // Whole blocks, so that those of the differences are those of the factors.
+        let rows = active.next_multiple_of(packed::ROWS).min(ld);
+        let one = rows * active;
+        let mut negated = vec![0.0; one * count];
+        let mut transposes = vec![0.0; if kind == Kind::Asymmetric { one * count } else { 0 }];
+        for (difference, out) in differences.iter().zip(negated.chunks_exact_mut(one)) {
+            packed::pack(out, rows, difference.get(..active, ..active));
+        }
+        for (difference, out) in differences.iter().zip(transposes.chunks_exact_mut(one)) {
+            packed::pack(out, rows, difference.get(..active, ..active).transpose());
+        }
+        let lc = panel::padded(count * rank);
+        Some(Self {
+            kind,
+            d,
+            k: rank,
+            count,
+            ld,
+            lc,
+            active,
+            rows,
+            negated,
+            transposes,
+            size,
+            skew,
+        })
     }
 
     /// Length of the scratch.
     pub fn work_len(&self) -> usize {
         let columns = self.count * self.k;
-        5 * self.ld * columns + 4 * columns * columns + self.ld * self.d + columns * self.d
+        8 * self.ld * columns + self.lc * (self.ld + 4 * columns) + (self.ld + self.lc) * self.d
     }
 
     /// The value; the gradient into `out` where given.
@@ -148,22 +187,30 @@ impl Factored {
     #[inline(always)]
     fn split<'w>(&self, work: &'w mut [f64]) -> Work<'w> {
         let columns = self.count * self.k;
-        let factor = self.ld * columns;
+        let (factor, square) = (self.ld * columns, self.lc * columns);
         let (left, rest) = work.split_at_mut(factor);
         let (right, rest) = rest.split_at_mut(factor);
+        let (left_rows, rest) = rest.split_at_mut(factor);
+        let (right_rows, rest) = rest.split_at_mut(factor);
         let (left_change, rest) = rest.split_at_mut(factor);
         let (right_change, rest) = rest.split_at_mut(factor);
+        let (change_rows, rest) = rest.split_at_mut(factor);
         let (out, rest) = rest.split_at_mut(factor);
-        let (gram, rest) = rest.split_at_mut(columns * columns);
-        let (other_gram, rest) = rest.split_at_mut(columns * columns);
-        let (coefficients, rest) = rest.split_at_mut(columns * columns);
-        let (product, square) = rest.split_at_mut(columns * columns);
+        let (turned, rest) = rest.split_at_mut(self.lc * self.ld);
+        let (gram, rest) = rest.split_at_mut(square);
+        let (other_gram, rest) = rest.split_at_mut(square);
+        let (coefficients, rest) = rest.split_at_mut(square);
+        let (product, square) = rest.split_at_mut(square);
         Work {
             left,
             right,
+            left_rows,
+            right_rows,
             left_change,
             right_change,
+            change_rows,
             out,
+            turned,
             gram,
             other_gram,
             coefficients,
@@ -198,98 +245,156 @@ impl Factored {
     /// `coefficients = bd M - M/T` with `M = gram`, or `gram + gram^T` where `both`.
     #[inline(always)]
     fn coefficients(&self, gram: &[f64], coefficients: &mut [f64], both: bool) {
-        let columns = self.count * self.k;
+        let lc = self.lc;
         let share = 1.0 / self.count as f64;
-        for j in 0..columns {
+        let columns = coefficients.chunks_exact_mut(lc).zip(gram.chunks_exact(lc));
+        for (j, (out, column)) in columns.enumerate() {
             let own = j / self.k * self.k;
-            let column = &mut coefficients[j * columns..(j + 1) * columns];
-            for (i, out) in column.iter_mut().enumerate() {
-                let mut entry = gram[j * columns + i];
-                if both {
-                    entry += gram[i * columns + j];
+            for (x, y) in out.iter_mut().zip(column) {
+                *x = -share * y;
+            }
+            if both {
+                for (x, row) in out.iter_mut().zip(gram.chunks_exact(lc)) {
+                    *x -= share * row[j];
                 }
-                let kept = if (own..own + self.k).contains(&i) { entry } else { 0.0 };
-                *out = kept - share * entry;
+            }
+            for i in own..own + self.k {
+                out[i] += column[i] + if both { gram[i * lc + j] } else { 0.0 };
             }
         }
     }
 
-    /// `out -= [D_t x_t]` (or `D_t^T x_t`), and returns `sum_t <D_t x_t, y_t>`.
+    /// `out -= [D_t x_t]` for the packed `-D_t`, or `-D_t^T`.
     #[inline(always)]
-    fn subtract_differences(
-        &self,
-        differences: &[f64],
-        x: &[f64],
-        y: &[f64],
-        out: &mut [f64],
-        spare: &mut [f64],
-    ) -> f64 {
-        let (ld, d, width) = (self.ld, self.d, self.ld * self.k);
-        let spare = &mut spare[..width];
-        let mut sum = 0.0;
-        for (t, difference) in differences.chunks_exact(ld * d).enumerate() {
-            let range = t * width..(t + 1) * width;
-            panel::mul(spare, difference, ld, d, &x[range.clone()], ld, self.k);
-            sum += panel::dot(spare, &y[range.clone()]);
-            panel::add_scaled(&mut out[range], -1.0, spare);
+    fn subtract_differences(&self, negated: &[f64], x: &[f64], out: &mut [f64]) {
+        let (ld, width) = (self.ld, self.ld * self.k);
+        let parts = x.chunks_exact(width).zip(out.chunks_exact_mut(width));
+        for (difference, (x, out)) in negated.chunks_exact(self.rows * self.active).zip(parts) {
+            let difference = Packed::new(difference, self.rows);
+            difference.mul(out, ld, x, ld, self.k, Accumulate::Add);
         }
-        sum
+    }
+
+    /// `P = x^T x` into `gram`.
+    #[inline(always)]
+    fn gram(&self, x: &[f64], turned: &mut [f64], gram: &mut [f64]) {
+        packed::pack_transposed(turned, x, self.ld);
+        let columns = self.count * self.k;
+        Packed::new(turned, self.lc).mul(gram, self.lc, x, self.ld, columns, Accumulate::Symmetric);
+    }
+
+    /// `out = x m`, or added to it, for the packed `x` and a Tk x Tk `m`.
+    #[inline(always)]
+    fn times(&self, rows: &[f64], m: &[f64], out: &mut [f64], how: Accumulate) {
+        let columns = self.count * self.k;
+        Packed::new(rows, self.ld).mul(out, self.ld, m, self.lc, columns, how);
     }
 
     /// `sum_t ||U_t V_t^T - (1/T) W W'^T - D_t||^2`, every entry formed first; of symmetric matrices those
-    /// in blocks on and below the diagonal.
+    /// in blocks on and below the diagonal. `left_rows` holds `W` packed.
     #[inline(always)]
-    fn sum_of_squares(&self, left: &[f64], right: &[f64], square: &mut [f64]) -> f64 {
-        let (ld, d, k) = (self.ld, self.d, self.k);
-        let columns = self.count * k;
-        let (mean, rows) = square.split_at_mut(ld * d);
-        let share = 1.0 / self.count as f64;
-        for (j, row) in rows.chunks_exact_mut(columns).enumerate() {
-            for (p, x) in row.iter_mut().enumerate() {
-                *x = share * right[p * ld + j];
+    fn sum_of_squares(&self, left_rows: &[f64], right: &[f64], square: &mut [f64]) -> f64 {
+        let (ld, d, lc) = (self.ld, self.d, self.lc);
+        let (mean, shares) = square.split_at_mut(ld * d);
+        let share = -1.0 / self.count as f64;
+        shares.fill(0.0);
+        for (j, row) in shares.chunks_exact_mut(lc).enumerate() {
+            for (x, column) in row.iter_mut().zip(right.chunks_exact(ld)) {
+                *x = share * column[j];
             }
         }
-        if self.kind == Kind::Symmetric {
-            panel::lower_product(mean, left, ld, columns, rows, columns, d);
-        } else {
-            panel::product(mean, left, ld, columns, rows, columns, d);
+        let symmetric = self.kind == Kind::Symmetric;
+        let how = if symmetric { Accumulate::Lower } else { Accumulate::Replace };
+        Packed::new(left_rows, ld).mul(mean, ld, shares, lc, d, how);
+        let mut sum = 0.0;
+        for first in (0..ld).step_by(packed::ROWS) {
+            let rows = packed::ROWS.min(ld - first);
+            sum +=
+                panel::vectorised_with(Squares { this: self, left_rows, right, mean, first, rows });
         }
-        let mut sums = [0.0; panel::BLOCK];
-        for (t, difference) in self.differences.chunks_exact(ld * d).enumerate() {
-            let left = &left[t * ld * k..(t + 1) * ld * k];
-            let right = &right[t * ld * k..(t + 1) * ld * k];
-            for j in 0..d {
-                let range = j * ld..(j + 1) * ld;
-                let (mean, difference) = (&mean[range.clone()], &difference[range]);
-                let symmetric = self.kind == Kind::Symmetric;
-                let first = if symmetric { j / panel::BLOCK * panel::BLOCK } else { 0 };
-                let mut i = first;
-                while i < ld {
-                    let width = (ld - i).min(panel::BLOCK);
-                    let mut entries = [0.0; panel::BLOCK];
-                    let known = mean[i..i + width].iter().zip(&difference[i..i + width]);
-                    for (entry, (a, b)) in entries.iter_mut().zip(known) {
-                        *entry = -(a + b);
+        sum
+    }
+}
+
+/// The part of [`Factored::sum_of_squares`] of one block of rows; `mean` holds `-(1/T) W W'^T`.
+struct Squares<'a> {
+    this: &'a Factored,
+    left_rows: &'a [f64],
+    right: &'a [f64],
+    mean: &'a [f64],
+    first: usize,
+    rows: usize,
+}
+
+impl pulp::WithSimd for Squares<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        match self.rows / S::F64_LANES.min(self.rows) {
+            1 => self.sum::<S, 1>(simd),
+            2 => self.sum::<S, 2>(simd),
+            4 => self.sum::<S, 4>(simd),
+            _ => self.sum::<S, 8>(simd),
+        }
+    }
+}
+
+impl Squares<'_> {
+    /// In `R` vectors of rows.
+    #[inline(always)]
+    fn sum<S: Simd, const R: usize>(self, simd: S) -> f64 {
+        let Squares { this, left_rows, right, mean, first, rows } = self;
+        let (ld, d, k, active) = (this.ld, this.d, this.k, this.active);
+        let columns = this.count * k;
+        let symmetric = this.kind == Kind::Symmetric;
+        let last = if symmetric { d.min(first + rows) } else { d };
+        let left = &left_rows[first * columns..(first + rows) * columns];
+        let factors = left.chunks_exact(rows * k).zip(right.chunks_exact(ld * k));
+        let mut sums = [simd.splat_f64s(0.0); R];
+        for (difference, (left, right)) in
+            this.negated.chunks_exact(this.rows * active).zip(factors)
+        {
+            let known =
+                if first < this.rows { first * active..(first + rows) * active } else { 0..0 };
+            let known = S::as_simd_f64s(&difference[known]).0.as_chunks::<R>().0;
+            let left = S::as_simd_f64s(left).0.as_chunks::<R>().0;
+            for (j, column) in mean.chunks_exact(ld).enumerate().take(last) {
+                let Some(mut entries) =
+                    S::as_simd_f64s(&column[first..]).0.first_chunk::<R>().copied()
+                else {
+                    break;
+                };
+                if let Some(known) = known.get(j) {
+                    for r in 0..R {
+                        entries[r] = simd.add_f64s(entries[r], known[r]);
                     }
-                    for (column, other) in left.chunks_exact(ld).zip(right.chunks_exact(ld)) {
-                        let factor = other[j];
-                        for (entry, u) in entries.iter_mut().zip(&column[i..i + width]) {
-                            *entry += u * factor;
-                        }
+                }
+                for (u, other) in left.iter().zip(right.chunks_exact(ld)) {
+                    let factor = simd.splat_f64s(other[j]);
+                    for r in 0..R {
+                        entries[r] = simd.add_f64s(entries[r], simd.mul_f64s(u[r], factor));
                     }
-                    // What lies below the blocks on the diagonal stands for its mirror image too.
-                    let doubled = symmetric && i > first;
-                    let weight = if doubled { 2.0 } else { 1.0 };
-                    for (sum, entry) in sums.iter_mut().zip(&entries) {
-                        *sum += weight * entry * entry;
-                    }
-                    i += width;
+                }
+                // What lies below the blocks on the diagonal stands for its mirror image too.
+                let weight = simd.splat_f64s(if symmetric && j < first { 2.0 } else { 1.0 });
+                for r in 0..R {
+                    let square = simd.mul_f64s(entries[r], entries[r]);
+                    sums[r] = simd.add_f64s(sums[r], simd.mul_f64s(weight, square));
                 }
             }
         }
-        let halves = sums.chunks_exact(panel::LANES);
-        halves.map(|s| (s[0] + s[2]) + (s[1] + s[3])).sum()
+        let mut lanes = [0.0; packed::ROWS];
+        S::as_mut_simd_f64s(&mut lanes[..rows]).0.copy_from_slice(&sums);
+        lanes.iter().sum()
     }
+}
+
+/// The least n such that `m` vanishes outside of its leading n x n block.
+fn leading(m: MatRef<'_, f64>) -> usize {
+    let d = m.nrows();
+    let vanishes = |n: usize| (0..=n).all(|i| m[(i, n)] == 0.0 && m[(n, i)] == 0.0);
+    (0..d).rev().find(|n| !vanishes(*n)).map_or(0, |n| n + 1)
 }
 
 impl pulp::NullaryFnOnce for Evaluate<'_> {
@@ -297,50 +402,49 @@ impl pulp::NullaryFnOnce for Evaluate<'_> {
 
     #[inline(always)]
     fn call(self) -> f64 {
-        let Evaluate { factored: this, x, out: result, work } = self;
-        let (ld, count, columns) = (this.ld, this.count, this.count * this.k);
+        let Evaluate { factored: this, x, out: mut result, work } = self;
+        let (ld, lc, k, count) = (this.ld, this.lc, this.k, this.count);
         let work = this.split(work);
         let symmetric = this.kind == Kind::Symmetric;
         this.pack(x, 0, work.left);
-        this.pack(x, if symmetric { 0 } else { count }, work.right);
-        let (left, right) = (&*work.left, &*work.right);
-        panel::gram(work.gram, right, ld);
+        if !symmetric {
+            this.pack(x, count, work.right);
+        }
+        let left = &*work.left;
+        let right = if symmetric { left } else { &*work.right };
+        packed::pack_panel(work.left_rows, left, ld);
+        this.gram(right, work.turned, work.gram);
         this.coefficients(work.gram, work.coefficients, false);
-        let spare = &mut *work.left_change;
-        panel::mul(work.out, left, ld, columns, work.coefficients, columns, columns);
-        let crossed = this.subtract_differences(&this.differences, right, left, work.out, spare);
+        this.times(work.left_rows, work.coefficients, work.out, Accumulate::Replace);
+        this.subtract_differences(&this.negated, right, work.out);
+        let along = panel::dot(work.out, left);
         let weight = if symmetric { 2.0 } else { 1.0 } / count as f64;
-        let mut result = result;
         if let Some(result) = &mut result {
             this.unpack(work.out, weight, result, 0);
         }
-        if symmetric {
-            work.other_gram.copy_from_slice(work.gram);
-        } else {
-            panel::gram(work.other_gram, left, ld);
-            if let Some(result) = &mut result {
-                this.coefficients(work.other_gram, work.coefficients, false);
-                panel::mul(work.out, right, ld, columns, work.coefficients, columns, columns);
-                this.subtract_differences(&this.transposes, left, right, work.out, spare);
-                this.unpack(work.out, weight, result, count);
-            }
+        if !symmetric {
+            this.gram(left, work.turned, work.other_gram);
         }
-        // sum <P_tt, P'_tt> - <P, P'>/T.
-        let share = 1.0 / count as f64;
-        let (mut own, mut all) = (0.0, 0.0);
-        for (j, (a, b)) in
-            work.gram.chunks_exact(columns).zip(work.other_gram.chunks_exact(columns)).enumerate()
-        {
-            let block = j / this.k * this.k..(j / this.k + 1) * this.k;
+        let other_gram = if symmetric { &*work.gram } else { &*work.other_gram };
+        let known = panel::dot(work.coefficients, other_gram);
+        let mut own = 0.0;
+        for (j, (a, b)) in work.gram.chunks_exact(lc).zip(other_gram.chunks_exact(lc)).enumerate() {
+            let block = j / k * k..(j / k + 1) * k;
             own += a[block.clone()].iter().zip(&b[block]).map(|(x, y)| x * y).sum::<f64>();
-            all += a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
         }
-        let mut sum = this.size - 2.0 * crossed + own - share * all;
+        if let (false, Some(result)) = (symmetric, &mut result) {
+            this.coefficients(other_gram, work.coefficients, false);
+            packed::pack_panel(work.change_rows, right, ld);
+            this.times(work.change_rows, work.coefficients, work.out, Accumulate::Replace);
+            this.subtract_differences(&this.transposes, left, work.out);
+            this.unpack(work.out, weight, result, count);
+        }
+        let mut sum = this.size - known + 2.0 * along;
         // Also where the sum is not finite: the entries decide.
         if !sum.is_finite() || sum < CANCELLED * (this.size + own) {
-            sum = this.sum_of_squares(left, right, work.square);
+            sum = this.sum_of_squares(work.left_rows, right, work.square);
         }
-        0.5 * share * (sum + this.skew)
+        0.5 / count as f64 * (sum + this.skew)
     }
 }
 
@@ -351,15 +455,19 @@ impl pulp::NullaryFnOnce for Prepare<'_> {
     fn call(self) {
         let Prepare(this, x, work) = self;
         let work = this.split(work);
-        let second = if this.kind == Kind::Symmetric { 0 } else { this.count };
         this.pack(x, 0, work.left);
-        this.pack(x, second, work.right);
-        panel::gram(work.product, work.right, this.ld);
-        this.coefficients(work.product, work.gram, false);
-        if second > 0 {
-            panel::gram(work.product, work.left, this.ld);
-            this.coefficients(work.product, work.other_gram, false);
+        packed::pack_panel(work.left_rows, work.left, this.ld);
+        if this.kind == Kind::Symmetric {
+            this.gram(work.left, work.turned, work.product);
+            this.coefficients(work.product, work.gram, false);
+            return;
         }
+        this.pack(x, this.count, work.right);
+        packed::pack_panel(work.right_rows, work.right, this.ld);
+        this.gram(work.right, work.turned, work.product);
+        this.coefficients(work.product, work.gram, false);
+        this.gram(work.left, work.turned, work.product);
+        this.coefficients(work.product, work.other_gram, false);
     }
 }
 
@@ -369,43 +477,87 @@ impl pulp::NullaryFnOnce for Differentiate<'_> {
     #[inline(always)]
     fn call(self) {
         let Differentiate { factored: this, v, out, work, full } = self;
-        let (count, second) =
-            (this.count, if this.kind == Kind::Symmetric { 0 } else { this.count });
-        let mut work = this.split(work);
+        let work = this.split(work);
         this.pack(v, 0, work.left_change);
-        this.pack(v, second, work.right_change);
-        let weight = if second == 0 { 2.0 } else { 1.0 } / count as f64;
-        this.second_side(&mut work, &this.differences, full);
+        let weight = 1.0 / this.count as f64;
+        if this.kind == Kind::Symmetric {
+            let side = Side {
+                rows: work.left_rows,
+                other: work.left,
+                change: work.left_change,
+                other_change: work.left_change,
+                coefficients: work.gram,
+                negated: &this.negated,
+            };
+            let spare = (work.change_rows, work.turned, work.product, work.coefficients);
+            this.second_side(&side, spare, work.out, full);
+            return this.unpack(work.out, 2.0 * weight, out, 0);
+        }
+        this.pack(v, this.count, work.right_change);
+        let side = Side {
+            rows: work.left_rows,
+            other: work.right,
+            change: work.left_change,
+            other_change: work.right_change,
+            coefficients: work.gram,
+            negated: &this.negated,
+        };
+        let (rows, turned) = (work.change_rows, work.turned);
+        let (product, coefficients) = (work.product, work.coefficients);
+        let spare = (&mut *rows, &mut *turned, &mut *product, &mut *coefficients);
+        this.second_side(&side, spare, work.out, full);
         this.unpack(work.out, weight, out, 0);
-        if second > 0 {
-            std::mem::swap(&mut work.left, &mut work.right);
-            std::mem::swap(&mut work.left_change, &mut work.right_change);
-            std::mem::swap(&mut work.gram, &mut work.other_gram);
-            this.second_side(&mut work, &this.transposes, full);
-            this.unpack(work.out, weight, out, count);
+        let side = Side {
+            rows: work.right_rows,
+            other: work.left,
+            change: work.right_change,
+            other_change: work.left_change,
+            coefficients: work.other_gram,
+            negated: &this.transposes,
+        };
+        this.second_side(&side, (rows, turned, product, coefficients), work.out, full);
+        this.unpack(work.out, weight, out, this.count);
+    }
+}
+
+/// What the second derivative in one factor depends on; names as for the left factor.
+struct Side<'a> {
+    /// `W`, packed.
+    rows: &'a [f64],
+    /// `W'`.
+    other: &'a [f64],
+    /// `Z`.
+    change: &'a [f64],
+    /// `Z'`.
+    other_change: &'a [f64],
+    /// `bd P - P/T`.
+    coefficients: &'a [f64],
+    /// `-D_t`, packed.
+    negated: &'a [f64],
+}
+
+impl Factored {
+    /// `out = [dG_t V_t + G_t Z'_t]`; the second term where `full`.
+    #[inline(always)]
+    fn second_side(
+        &self,
+        side: &Side<'_>,
+        (rows, turned, product, coefficients): Spare<'_>,
+        out: &mut [f64],
+        full: bool,
+    ) {
+        let (ld, lc, columns) = (self.ld, self.lc, self.count * self.k);
+        packed::pack_panel(rows, side.change, ld);
+        self.times(rows, side.coefficients, out, Accumulate::Replace);
+        packed::pack_transposed(turned, side.other_change, ld);
+        Packed::new(turned, lc).mul(product, lc, side.other, ld, columns, Accumulate::Replace);
+        self.coefficients(product, coefficients, full);
+        self.times(side.rows, coefficients, out, Accumulate::Add);
+        if full {
+            self.subtract_differences(side.negated, side.other_change, out);
         }
     }
 }
 
-impl Factored {
-    /// `out = [dG_t V_t + G_t Z'_t]`; the second term where `full`. `gram` holds `bd P - P/T`.
-    #[inline(always)]
-    fn second_side(&self, work: &mut Work<'_>, differences: &[f64], full: bool) {
-        let (ld, columns) = (self.ld, self.count * self.k);
-        panel::mul(work.out, work.left_change, ld, columns, work.gram, columns, columns);
-        panel::mul_transposed(work.product, work.right_change, work.right, ld);
-        self.coefficients(work.product, work.coefficients, full);
-        // A task's columns at a time: `square` holds a d x d panel, hence d x k.
-        let spare = &mut work.square[..];
-        for first in (0..columns).step_by(self.k) {
-            let part = &mut spare[..ld * self.k];
-            let from = &work.coefficients[first * columns..(first + self.k) * columns];
-            panel::mul(part, work.left, ld, columns, from, columns, self.k);
-            panel::add_scaled(&mut work.out[first * ld..(first + self.k) * ld], 1.0, part);
-        }
-        if full {
-            let (z, out) = (&*work.right_change, &mut *work.out);
-            self.subtract_differences(differences, z, z, out, spare);
-        }
-    }
-}
+/// Scratch of [`Factored::second_side`]: `Z` packed, `Z'^T` packed, `Q` and its coefficients.
+type Spare<'a> = (&'a mut [f64], &'a mut [f64], &'a mut [f64], &'a mut [f64]);

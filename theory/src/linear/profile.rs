@@ -107,21 +107,16 @@ impl<'a> ProfileObjective<'a> {
         &self,
         mut base: MatMut<'_, f64>,
         spare: &mut [f64],
-        mut add_offset: impl FnMut(usize, MatMut<'_, f64>),
+        mut add_offset: impl FnMut(usize, MatMut<'_, f64>, f64),
     ) {
         let count = self.tasks.count();
         for t in 0..count {
             match self.tasks.task(t).second_moment() {
-                None => {
-                    // R_t is subtracted by adding into the negated sum.
-                    kernel::scale(base.as_mut(), -1.0);
-                    add_offset(t, base.as_mut());
-                    kernel::scale(base.as_mut(), -1.0);
-                }
+                None => add_offset(t, base.as_mut(), -1.0),
                 Some(s) => {
                     spare.fill(0.0);
                     let mut offset = self.square(spare);
-                    add_offset(t, offset.as_mut());
+                    add_offset(t, offset.as_mut(), 1.0);
                     kernel::mul_add(base.as_mut(), offset.as_ref(), s, -1.0);
                 }
             }
@@ -138,8 +133,8 @@ impl<'a> ProfileObjective<'a> {
         for task in self.tasks.iter() {
             kernel::add_scaled(base.as_mut(), 1.0, task.cross_moment());
         }
-        self.eliminate(base, spare, |t, out| {
-            kernel::mul_add(out, x.block(t), self.right(x, t).transpose(), 1.0)
+        self.eliminate(base, spare, |t, out, sign| {
+            kernel::mul_add(out, x.block(t), self.right(x, t).transpose(), sign)
         });
     }
 
@@ -147,6 +142,10 @@ impl<'a> ProfileObjective<'a> {
     pub fn base(&self, x: &Blocks) -> Mat<f64> {
         let d = self.tasks.dimension();
         let mut base = Mat::zeros(d, d);
+        if let Some(weighted) = &self.weighted {
+            weighted.base_into(x, base.as_mut(), &mut vec![0.0; weighted.work_len()]);
+            return base;
+        }
         let mut spare = vec![0.0; d * d];
         self.base_into(x, base.as_mut(), &mut spare);
         base
@@ -194,10 +193,17 @@ impl<'a> ProfileObjective<'a> {
         }
     }
 
-    /// `out += dR_t = Z_u right^T + left Z_v^T`.
-    fn add_offset_derivative(&self, x: &Blocks, v: &Blocks, t: usize, mut out: MatMut<'_, f64>) {
-        kernel::mul_add(out.as_mut(), v.block(t), self.right(x, t).transpose(), 1.0);
-        kernel::mul_add(out, x.block(t), self.right(v, t).transpose(), 1.0);
+    /// `out += sign dR_t`, `dR_t = Z_u right^T + left Z_v^T`.
+    fn add_offset_derivative(
+        &self,
+        x: &Blocks,
+        v: &Blocks,
+        t: usize,
+        mut out: MatMut<'_, f64>,
+        sign: f64,
+    ) {
+        kernel::mul_add(out.as_mut(), v.block(t), self.right(x, t).transpose(), sign);
+        kernel::mul_add(out, x.block(t), self.right(v, t).transpose(), sign);
     }
 
     fn second_derivative(
@@ -220,8 +226,8 @@ impl<'a> ProfileObjective<'a> {
         }
         let mut base = MatMut::from_column_major_slice_mut(work.base, d, d);
         base.fill(0.0);
-        self.eliminate(base.as_mut(), work.spare, |t, out| {
-            self.add_offset_derivative(x, v, t, out)
+        self.eliminate(base.as_mut(), work.spare, |t, out, sign| {
+            self.add_offset_derivative(x, v, t, out, sign)
         });
         for t in 0..self.tasks.count() {
             if full {
@@ -231,7 +237,7 @@ impl<'a> ProfileObjective<'a> {
             }
             let mut change = self.square(work.spare);
             change.copy_from(base.as_ref());
-            self.add_offset_derivative(x, v, t, change.as_mut());
+            self.add_offset_derivative(x, v, t, change.as_mut(), 1.0);
             match self.tasks.task(t).second_moment() {
                 None => self.contract(t, change.as_ref(), x, out, full),
                 Some(s) => {

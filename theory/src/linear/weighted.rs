@@ -17,17 +17,20 @@
 //! O(T d^2 k + d T^2 k^2) where forming `G_t` costs O(T d^3). Symmetric adapters add both sides, with
 //! `H_t + H_t^T` packed once.
 //!
-//! Limits: the packed `S_t` and `H_t` must be of a size that caches hold, and `Sigma` so well conditioned
-//! that its explicit inverse is as good as solving with its factor. The value's sum cancels: where it
-//! could hide the decrease that a step can still make, the caller forms `E_t` instead.
+//! The value costs nothing beside the gradient: `sum <U_t, H_t V_t> = <P, bd N - Q> - sum <U_t, G_t V_t>`.
+//!
+//! Limits: `S_t` and `H_t` are packed, as much memory again as the tasks take, and `Sigma` must be so well
+//! conditioned that its explicit inverse is as good as solving with its factor. The value's sum cancels: where
+//! it could hide the decrease that a step can still make, the caller forms `E_t` instead.
 
 use super::{Kind, Tasks};
 use faer::{Mat, MatMut, MatRef};
 use peftml_linalg::decompose::CholeskyFactor;
+use peftml_linalg::packed::{self, Accumulate, Packed};
 use peftml_linalg::{Blocks, kernel, panel};
 
-/// Most numbers of all `S_t` together: 4 MiB.
-const LARGEST: usize = 1 << 19;
+/// Most numbers of all `S_t` together: 128 MiB.
+const LARGEST: usize = 1 << 24;
 
 /// Largest condition number of `sum_t S_t`, as far as its factor's diagonal shows it: the inverse then keeps
 /// eleven digits.
@@ -39,14 +42,17 @@ pub(super) struct Weighted {
     d: usize,
     k: usize,
     count: usize,
+    /// Leading dimension of d x .. panels.
     ld: usize,
-    /// `S_t`, T panels.
+    /// Leading dimension of Tk x .. panels.
+    lc: usize,
+    /// `S_t`, T packed matrices.
     moments: Vec<f64>,
-    /// `H_t`, or `H_t + H_t^T` for symmetric adapters.
+    /// `-H_t`, or `-(H_t + H_t^T)` for symmetric adapters, packed.
     pulls: Vec<f64>,
-    /// `H_t^T`; empty for symmetric adapters.
+    /// `-H_t^T`, packed; empty for symmetric adapters.
     transposes: Vec<f64>,
-    /// `Sigma^{-1}`.
+    /// `Sigma^{-1}`, packed.
     inverse: Vec<f64>,
     /// `sum <B_t, H_t>`.
     size: f64,
@@ -64,12 +70,15 @@ pub(super) struct Value {
     pub curvature: f64,
 }
 
-/// The parts of the scratch. What stands before `direction` is fixed by the point.
+/// The parts of the scratch. What stands before `direction` is fixed by the point; `.._rows` are packed,
+/// `turned` is a packed transpose.
 struct Work<'w> {
     left: &'w mut [f64],
     right: &'w mut [f64],
     weighted: &'w mut [f64],
     solved: &'w mut [f64],
+    left_rows: &'w mut [f64],
+    solved_rows: &'w mut [f64],
     left_gram: &'w mut [f64],
     /// `bd N - Q`.
     left_factor: &'w mut [f64],
@@ -81,7 +90,8 @@ struct Work<'w> {
     inner: &'w mut [f64],
     gram: &'w mut [f64],
     factor: &'w mut [f64],
-    spare: &'w mut [f64],
+    rows: &'w mut [f64],
+    turned: &'w mut [f64],
     small: &'w mut [f64],
 }
 
@@ -114,6 +124,7 @@ impl Weighted {
             k: rank,
             count,
             ld,
+            lc: panel::padded(count * rank),
             moments: vec![0.0; numbers],
             pulls: vec![0.0; numbers],
             transposes: vec![0.0; if kind == Kind::Asymmetric { numbers } else { 0 }],
@@ -121,7 +132,7 @@ impl Weighted {
             size: 0.0,
             base,
         };
-        panel::load(&mut this.inverse, ld, inverse.as_ref());
+        packed::pack(&mut this.inverse, ld, inverse.as_ref());
         let (mut difference, mut pull) = (Mat::zeros(d, d), Mat::zeros(d, d));
         for (t, task) in tasks.iter().enumerate() {
             let moment: MatRef<'_, f64> = task.second_moment().unwrap_or(identity.as_ref());
@@ -130,14 +141,15 @@ impl Weighted {
             kernel::mul(pull.as_mut(), difference.as_ref(), moment, 1.0);
             this.size += kernel::inner(difference.as_ref(), pull.as_ref());
             let range = t * ld * d..(t + 1) * ld * d;
-            panel::load(&mut this.moments[range.clone()], ld, moment);
+            packed::pack(&mut this.moments[range.clone()], ld, moment);
             if kind == Kind::Symmetric {
                 kernel::symmetrise(pull.as_mut());
-                kernel::scale(pull.as_mut(), 2.0);
+                kernel::scale(pull.as_mut(), -2.0);
             } else {
-                panel::load(&mut this.transposes[range.clone()], ld, pull.transpose());
+                kernel::scale(pull.as_mut(), -1.0);
+                packed::pack(&mut this.transposes[range.clone()], ld, pull.transpose());
             }
-            panel::load(&mut this.pulls[range], ld, pull.as_ref());
+            packed::pack(&mut this.pulls[range], ld, pull.as_ref());
         }
         Some(this)
     }
@@ -145,47 +157,35 @@ impl Weighted {
     /// Length of the scratch.
     pub fn work_len(&self) -> usize {
         let columns = self.count * self.k;
-        10 * self.ld * columns + 4 * columns * columns + self.ld * self.k + self.k * self.k
+        13 * self.ld * columns + self.lc * (4 * columns + self.ld) + self.k * self.k
     }
 
     /// The value; the gradient into `out` where given.
     pub fn evaluate(&self, x: &Blocks, out: Option<&mut Blocks>, work: &mut [f64]) -> Value {
         let mut result = out;
-        let (ld, columns) = (self.ld, self.count * self.k);
+        let (ld, lc, columns) = (self.ld, self.lc, self.count * self.k);
         let symmetric = self.kind == Kind::Symmetric;
         let mut work = self.split(work);
         self.fix_point(x, &mut work);
         // <P, bd N - Q>, and the trace of N from its diagonal and that of Q.
-        let mut inner = 0.0;
-        for (a, b) in
-            work.left_gram.chunks_exact(columns).zip(work.left_factor.chunks_exact(columns))
-        {
-            inner += a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-        }
+        let inner = kernel::dot(work.left_gram, work.left_factor);
         let curvature = kernel::dot(work.right, work.weighted) / self.count as f64;
-        panel::product(work.out, work.left, ld, columns, work.left_factor, columns, columns);
-        let crossed =
-            self.add_by_task(&self.pulls, work.right, work.left, -1.0, work.out, work.spare);
+        self.times(work.left_rows, work.left_factor, work.out, Accumulate::Replace);
+        self.add_by_task(&self.pulls, work.right, work.out);
         // Symmetric adapters have H + H^T packed, which counts twice.
+        let crossed = inner - kernel::dot(work.out, work.left);
         let crossed = if symmetric { crossed } else { 2.0 * crossed };
         if let Some(result) = &mut result {
             if !symmetric {
                 self.unpack(work.out, result, 0);
                 work.out.fill(0.0);
-                self.add_by_task(
-                    &self.transposes,
-                    work.left,
-                    work.left,
-                    -1.0,
-                    work.out,
-                    work.spare,
-                );
+                self.add_by_task(&self.transposes, work.left, work.out);
             }
-            panel::product(work.inner, work.solved, ld, columns, work.left_gram, columns, columns);
+            let (solved, gram) = (&*work.solved_rows, &*work.left_gram);
+            Packed::new(solved, ld).mul(work.inner, ld, gram, lc, columns, Accumulate::Replace);
             work.inner.iter_mut().for_each(|entry| *entry = -*entry);
             self.add_diagonal(work.right, work.left_gram, work.inner, work.small);
-            let inner = &*work.inner;
-            self.add_by_task(&self.moments, inner, inner, 1.0, work.out, work.spare);
+            self.add_by_task(&self.moments, work.inner, work.out);
             self.unpack(work.out, result, if symmetric { 0 } else { self.count });
         }
         Value {
@@ -195,11 +195,28 @@ impl Weighted {
         }
     }
 
+    /// `base -= W X^T` at the point that [`Weighted::evaluate`] or [`Weighted::prepare`] left in `work`:
+    /// from `A_0` to the minimiser.
+    fn add_to_base(&self, work: &Work<'_>, base: MatMut<'_, f64>) {
+        let columns = self.count * self.k;
+        let view = |m| MatRef::from_column_major_slice_with_stride(m, self.d, columns, self.ld);
+        let solved: MatRef<'_, f64> = view(&*work.solved);
+        kernel::mul_add(base, view(&*work.left), solved.transpose(), -1.0);
+    }
+
+    /// The minimiser `A(R)` at `x`, d x d, into `base`.
+    pub fn base_into(&self, x: &Blocks, mut base: MatMut<'_, f64>, work: &mut [f64]) {
+        let mut work = self.split(work);
+        self.fix_point(x, &mut work);
+        base.copy_from(&self.base);
+        self.add_to_base(&work, base);
+    }
+
     /// `sum_t <E_t, G_t>` with `E_t` formed, at the point that [`Weighted::evaluate`] left in `work`;
     /// `squares` are three d x d buffers. The value is stationary in the base: the rounding of the
     /// inverse enters squared.
     pub fn sum_of_squares(&self, tasks: &Tasks, work: &mut [f64], squares: &mut [f64]) -> f64 {
-        let (d, ld, columns) = (self.d, self.ld, self.count * self.k);
+        let (d, ld) = (self.d, self.ld);
         let work = self.split(work);
         let view = |m, columns| MatRef::from_column_major_slice_with_stride(m, d, columns, ld);
         let (left, right) = (&*work.left, &*work.right);
@@ -207,8 +224,7 @@ impl Weighted {
         let (error, moment) = rest.split_at_mut(d * d);
         let mut base = MatMut::from_column_major_slice_mut(base, d, d);
         base.copy_from(&self.base);
-        let solved = view(&*work.solved, columns);
-        kernel::mul_add(base.as_mut(), view(left, columns), solved.transpose(), -1.0);
+        self.add_to_base(&work, base.as_mut());
         let mut error = MatMut::from_column_major_slice_mut(error, d, d);
         let mut moment = MatMut::from_column_major_slice_mut(&mut moment[..d * d], d, d);
         let mut sum = 0.0;
@@ -234,76 +250,60 @@ impl Weighted {
 
     /// The Hessian (`full`) or its Gauss-Newton approximation times `v` at the point prepared.
     pub fn second_derivative(&self, v: &Blocks, result: &mut Blocks, work: &mut [f64], full: bool) {
-        let (ld, d, columns) = (self.ld, self.d, self.count * self.k);
+        let (ld, lc, columns) = (self.ld, self.lc, self.count * self.k);
         let symmetric = self.kind == Kind::Symmetric;
         let work = self.split(work);
         self.pack(v, 0, work.direction);
         self.pack(v, if symmetric { 0 } else { self.count }, work.other_direction);
-        self.by_task(&self.moments, work.other_direction, work.weighted_direction);
-        panel::product(
-            work.solved_direction,
-            &self.inverse,
-            ld,
-            d,
-            work.weighted_direction,
-            ld,
-            columns,
-        );
+        work.weighted_direction.fill(0.0);
+        self.add_by_task(&self.moments, work.other_direction, work.weighted_direction);
+        self.solve(work.weighted_direction, work.solved_direction);
         // Left side. bd (B^T + B) - (J + J^T).
-        panel::transposed_product(work.factor, work.solved_direction, work.weighted, ld);
+        let how = Accumulate::Replace;
+        self.cross(work.solved_direction, work.weighted, work.turned, work.factor, how);
         work.factor.iter_mut().for_each(|entry| *entry = -*entry);
         if full {
-            add_transpose(work.factor, columns);
+            add_transpose(work.factor, lc);
         }
         self.add_blocks(work.other_direction, work.weighted, full, work.factor, work.small);
-        panel::product(work.out, work.left, ld, columns, work.factor, columns, columns);
-        panel::product(work.inner, work.direction, ld, columns, work.left_factor, columns, columns);
-        kernel::axpy(1.0, work.inner, work.out);
+        self.times(work.left_rows, work.factor, work.out, Accumulate::Replace);
+        packed::pack_panel(work.rows, work.direction, ld);
+        self.times(work.rows, work.left_factor, work.out, Accumulate::Add);
         if full {
-            let z = &*work.other_direction;
-            self.add_by_task(&self.pulls, z, z, -1.0, work.out, work.spare);
+            self.add_by_task(&self.pulls, work.other_direction, work.out);
         }
         if !symmetric {
             self.unpack(work.out, result, 0);
             work.out.fill(0.0);
             if full {
-                let z = &*work.direction;
-                self.add_by_task(&self.transposes, z, z, -1.0, work.out, work.spare);
+                self.add_by_task(&self.transposes, work.direction, work.out);
             }
         }
         // Right side, before S_t.
-        panel::transposed_product(work.gram, work.direction, work.left, ld);
+        self.cross(work.direction, work.left, work.turned, work.gram, how);
         if full {
-            add_transpose(work.gram, columns);
+            add_transpose(work.gram, lc);
         }
-        panel::product(work.inner, work.solved, ld, columns, work.gram, columns, columns);
-        // The directions' own images are not needed any more.
-        let images = work.weighted_direction;
-        panel::product(
-            images,
-            work.solved_direction,
-            ld,
-            columns,
-            work.left_gram,
-            columns,
-            columns,
-        );
-        kernel::axpy(1.0, images, work.inner);
+        let (solved, gram) = (Packed::new(work.solved_rows, ld), &*work.gram);
+        solved.mul(work.inner, ld, gram, lc, columns, Accumulate::Replace);
+        packed::pack_panel(work.rows, work.solved_direction, ld);
+        self.times(work.rows, work.left_gram, work.inner, Accumulate::Add);
         work.inner.iter_mut().for_each(|entry| *entry = -*entry);
         self.add_diagonal(work.right, work.gram, work.inner, work.small);
         self.add_diagonal(work.other_direction, work.left_gram, work.inner, work.small);
-        let inner = &*work.inner;
-        self.add_by_task(&self.moments, inner, inner, 1.0, work.out, work.spare);
+        self.add_by_task(&self.moments, work.inner, work.out);
         self.unpack(work.out, result, if symmetric { 0 } else { self.count });
     }
 
     fn split<'w>(&self, work: &'w mut [f64]) -> Work<'w> {
         let columns = self.count * self.k;
-        let (factor, square) = (self.ld * columns, columns * columns);
+        let (factor, square) = (self.ld * columns, self.lc * columns);
         let (left, rest) = work.split_at_mut(factor);
         let (right, rest) = rest.split_at_mut(factor);
         let (weighted, rest) = rest.split_at_mut(factor);
         let (solved, rest) = rest.split_at_mut(factor);
+        let (left_rows, rest) = rest.split_at_mut(factor);
+        let (solved_rows, rest) = rest.split_at_mut(factor);
         let (left_gram, rest) = rest.split_at_mut(square);
         let (left_factor, rest) = rest.split_at_mut(square);
         let (direction, rest) = rest.split_at_mut(factor);
@@ -312,14 +312,17 @@ impl Weighted {
         let (solved_direction, rest) = rest.split_at_mut(factor);
         let (out, rest) = rest.split_at_mut(factor);
         let (inner, rest) = rest.split_at_mut(factor);
+        let (rows, rest) = rest.split_at_mut(factor);
         let (gram, rest) = rest.split_at_mut(square);
         let (factor, rest) = rest.split_at_mut(square);
-        let (spare, small) = rest.split_at_mut(self.ld * self.k);
+        let (turned, small) = rest.split_at_mut(self.lc * self.ld);
         Work {
             left,
             right,
             weighted,
             solved,
+            left_rows,
+            solved_rows,
             left_gram,
             left_factor,
             direction,
@@ -330,7 +333,8 @@ impl Weighted {
             inner,
             gram,
             factor,
-            spare,
+            rows,
+            turned,
             small,
         }
     }
@@ -356,57 +360,59 @@ impl Weighted {
         }
     }
 
-    /// `out = [m_t x_t]` for the panels `m`.
-    fn by_task(&self, m: &[f64], x: &[f64], out: &mut [f64]) {
-        let (ld, d, width) = (self.ld, self.d, self.ld * self.k);
+    /// `out += [m_t x_t]` for the packed `m`.
+    fn add_by_task(&self, m: &[f64], x: &[f64], out: &mut [f64]) {
+        let (ld, width) = (self.ld, self.ld * self.k);
         for ((m, x), out) in
-            m.chunks_exact(ld * d).zip(x.chunks_exact(width)).zip(out.chunks_exact_mut(width))
+            m.chunks_exact(ld * self.d).zip(x.chunks_exact(width)).zip(out.chunks_exact_mut(width))
         {
-            panel::product(out, m, ld, d, x, ld, self.k);
+            Packed::new(m, ld).mul(out, ld, x, ld, self.k, Accumulate::Add);
         }
     }
 
-    /// `out += sign [m_t x_t]`, and returns `sum_t <m_t x_t, y_t>`.
-    fn add_by_task(
-        &self,
-        m: &[f64],
-        x: &[f64],
-        y: &[f64],
-        sign: f64,
-        out: &mut [f64],
-        spare: &mut [f64],
-    ) -> f64 {
-        let (ld, d, width) = (self.ld, self.d, self.ld * self.k);
-        let mut sum = 0.0;
-        for (t, m) in m.chunks_exact(ld * d).enumerate() {
-            let range = t * width..(t + 1) * width;
-            panel::product(spare, m, ld, d, &x[range.clone()], ld, self.k);
-            sum += kernel::dot(spare, &y[range.clone()]);
-            kernel::axpy(sign, spare, &mut out[range]);
-        }
-        sum
+    /// `out = Sigma^{-1} y`.
+    fn solve(&self, y: &[f64], out: &mut [f64]) {
+        let (ld, columns) = (self.ld, self.count * self.k);
+        let inverse = Packed::new(&self.inverse, ld);
+        inverse.mul(out, ld, y, ld, columns, Accumulate::Replace);
+    }
+
+    /// `out = a^T b`, Tk x Tk.
+    fn cross(&self, a: &[f64], b: &[f64], turned: &mut [f64], out: &mut [f64], how: Accumulate) {
+        packed::pack_transposed(turned, a, self.ld);
+        let columns = self.count * self.k;
+        Packed::new(turned, self.lc).mul(out, self.lc, b, self.ld, columns, how);
+    }
+
+    /// `out = x m`, or added to it, for the packed `x` and a Tk x Tk `m`.
+    fn times(&self, rows: &[f64], m: &[f64], out: &mut [f64], how: Accumulate) {
+        let columns = self.count * self.k;
+        Packed::new(rows, self.ld).mul(out, self.ld, m, self.lc, columns, how);
     }
 
     /// Everything that stands before `direction`, at `x`.
     fn fix_point(&self, x: &Blocks, work: &mut Work<'_>) {
-        let (ld, d, columns) = (self.ld, self.d, self.count * self.k);
         self.pack(x, 0, work.left);
         self.pack(x, if self.kind == Kind::Symmetric { 0 } else { self.count }, work.right);
-        self.by_task(&self.moments, work.right, work.weighted);
-        panel::product(work.solved, &self.inverse, ld, d, work.weighted, ld, columns);
-        panel::transposed_product(work.left_gram, work.left, work.left, ld);
-        panel::transposed_product(work.left_factor, work.solved, work.weighted, ld);
+        work.weighted.fill(0.0);
+        self.add_by_task(&self.moments, work.right, work.weighted);
+        self.solve(work.weighted, work.solved);
+        packed::pack_panel(work.left_rows, work.left, self.ld);
+        packed::pack_panel(work.solved_rows, work.solved, self.ld);
+        let how = Accumulate::Symmetric;
+        self.cross(work.left, work.left, work.turned, work.left_gram, how);
+        self.cross(work.solved, work.weighted, work.turned, work.left_factor, how);
         work.left_factor.iter_mut().for_each(|entry| *entry = -*entry);
         self.add_blocks(work.right, work.weighted, false, work.left_factor, work.small);
     }
 
     /// Adds the diagonal blocks `a_t^T b_t` (and their transposes, where `both`) to `out`.
     fn add_blocks(&self, a: &[f64], b: &[f64], both: bool, out: &mut [f64], small: &mut [f64]) {
-        let (k, width, columns) = (self.k, self.ld * self.k, self.count * self.k);
+        let (k, width, lc) = (self.k, self.ld * self.k, self.lc);
         for (t, (a, b)) in a.chunks_exact(width).zip(b.chunks_exact(width)).enumerate() {
             panel::transposed_product(small, a, b, self.ld);
             for j in 0..k {
-                let column = &mut out[(t * k + j) * columns + t * k..][..k];
+                let column = &mut out[(t * k + j) * lc + t * k..][..k];
                 for (i, x) in column.iter_mut().enumerate() {
                     *x += small[j * k + i] + if both { small[i * k + j] } else { 0.0 };
                 }
@@ -416,9 +422,9 @@ impl Weighted {
 
     /// `small = m_tt`, the k x k diagonal block of a square of all columns.
     fn diagonal(&self, t: usize, m: &[f64], small: &mut [f64]) {
-        let (k, columns) = (self.k, self.count * self.k);
+        let k = self.k;
         for j in 0..k {
-            let from = &m[(t * k + j) * columns + t * k..][..k];
+            let from = &m[(t * k + j) * self.lc + t * k..][..k];
             small[j * k..(j + 1) * k].copy_from_slice(from);
         }
     }
@@ -434,13 +440,13 @@ impl Weighted {
     }
 }
 
-/// `m + m^T` in place, square.
-fn add_transpose(m: &mut [f64], n: usize) {
-    for j in 0..n {
+/// `m + m^T` in place, square but for its padding to leading dimension `lc`.
+fn add_transpose(m: &mut [f64], lc: usize) {
+    for j in 0..m.len() / lc {
         for i in 0..=j {
-            let sum = m[j * n + i] + m[i * n + j];
-            m[j * n + i] = sum;
-            m[i * n + j] = sum;
+            let sum = m[j * lc + i] + m[i * lc + j];
+            m[j * lc + i] = sum;
+            m[i * lc + j] = sum;
         }
     }
 }
