@@ -3,7 +3,7 @@
 //! The loop of [`iterate::run`] from the start given, until one test of stationarity that all methods
 //! share: `||grad F|| <= tolerance * Problem::gradient_scale()`. The base is the profile minimiser for
 //! the adapters that the method ends with. Where the method allows it and it pays, the loop runs in a basis
-//! of the tasks' ranges ([`crate::reduction`]).
+//! of the tasks' ranges (`solvers/src/reduction.rs`).
 
 use crate::first_order::check_start;
 use crate::iterate::{self, Any, Diverging, MaxIterations, ScaledGradient, Silent};
