@@ -1,6 +1,7 @@
 //! What can be wrong with a task source.
 
 use crate::cifar::ImageProblem;
+use crate::convai2::DialogueProblem;
 use peftml_theory::linear::LinearError;
 use std::path::{Path, PathBuf};
 
@@ -51,6 +52,14 @@ pub enum DataError {
         /// What is wrong with it.
         problem: Box<ImageProblem>,
     },
+    /// A file of dialogues or a map of personas that cannot be read as what it should be.
+    #[error("{}: {problem}", path.display())]
+    Dialogues {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Box<DialogueProblem>,
+    },
     /// An output that cannot be written.
     #[error("{}: {problem}", path.display())]
     Output {
@@ -77,6 +86,10 @@ impl DataError {
 
     pub(crate) fn images(path: &Path, problem: ImageProblem) -> Self {
         DataError::Images { path: path.to_owned(), problem: Box::new(problem) }
+    }
+
+    pub(crate) fn dialogues(path: &Path, problem: DialogueProblem) -> Self {
+        DataError::Dialogues { path: path.to_owned(), problem: Box::new(problem) }
     }
 
     pub(crate) fn output(path: &Path, problem: OutputProblem) -> Self {

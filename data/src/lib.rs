@@ -4,6 +4,7 @@
 //! * [`synthetic::shallow`]: the shallow-network problems, likewise.
 //! * [`synthetic::images`]: images of gratings, for studies that need no data set.
 //! * [`cifar`]: CIFAR-10 from its official files.
+//! * [`convai2`]: dialogues with personas in ParlAI's text format.
 //! * [`linear`]: tasks, bases and adapters in NumPy archives.
 //! * [`folder`]: tasks in a folder of arrays, larger than memory.
 //! * [`npz`]: NumPy archives, read within bounds and written all or nothing.
@@ -11,6 +12,7 @@
 //! The crate knows neither solvers nor networks.
 
 pub mod cifar;
+pub mod convai2;
 mod error;
 pub mod folder;
 mod images;

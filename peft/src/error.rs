@@ -86,6 +86,14 @@ pub enum PeftError {
         /// Why not.
         reason: &'static str,
     },
+    /// A method, or a setting of one, that Hugging Face's format has not.
+    #[error("{method} cannot be written in Hugging Face's format: {problem}")]
+    NotInFormat {
+        /// The method.
+        method: &'static str,
+        /// What the format has not.
+        problem: String,
+    },
     /// Retraining with a method that leaves nothing of the base in use.
     #[error("{method} replaces every parameter of the base: nothing is shared between the tasks")]
     NothingShared {
@@ -209,6 +217,34 @@ pub enum FileProblem {
     /// A text that says something else than it should.
     #[error("{0}")]
     Description(String),
+    /// A network that is not among those that are read.
+    #[error("{found:?} is not among the networks that are read: {}", supported.join(", "))]
+    Architecture {
+        /// What the file names.
+        found: String,
+        /// Those that are read.
+        supported: Vec<String>,
+    },
+    /// Weights in a format that can run code when it is read.
+    #[error(
+        "it holds {name} alone, which is not read (reading it can run code); convert it with \
+         transformers: AutoModel.from_pretrained(FOLDER).save_pretrained(FOLDER) writes \
+         model.safetensors, and so does AutoModelForSequenceClassification where there is a head"
+    )]
+    Pickle {
+        /// The file.
+        name: &'static str,
+    },
+    /// A setting of another program's that has no counterpart here.
+    #[error("{setting} = {value} cannot be represented: {reason}")]
+    Foreign {
+        /// The setting.
+        setting: String,
+        /// Its value.
+        value: String,
+        /// What would be right.
+        reason: String,
+    },
     /// A checkpoint of another training.
     #[error("this checkpoint belongs to another training: {field} is {found}, here {expected}")]
     OtherTraining {

@@ -4,6 +4,8 @@
 //! * [`methods`]: one file a method; an [`Adapter`] is a method bound to a network's modules.
 //! * [`train`]: retraining (`standard`, `peft-ml`, `reptile`, `fomaml`) and fine-tuning, for any network
 //!   and any method.
+//! * [`pretrained`]: encoders and tokenizers from Hugging Face's folders, and back.
+//! * [`exchange`]: adapters in Hugging Face's format, both ways.
 //! * [`ops`]: the operations that time goes into.
 //!
 //! PEFT-ML minimises `sum_t min_theta_t L_t(W, theta_t)`: the base parameters `W` exist once, every
@@ -19,12 +21,14 @@ mod adapter;
 mod batch;
 pub mod device;
 mod error;
+pub mod exchange;
 pub mod methods;
 pub mod models;
 mod network;
 pub mod ops;
 pub mod optimiser;
 pub mod parameters;
+pub mod pretrained;
 pub mod sites;
 pub mod store;
 pub mod train;

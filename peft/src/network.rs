@@ -163,6 +163,14 @@ impl<'a> Pass<'a> {
         Ok((x, added))
     }
 
+    /// How many positions an input method takes before the sequence's first, though no token stands there.
+    pub fn positions_before(&self) -> usize {
+        match self.acting_on("") {
+            Some((Kind::Input(method), _)) => method.positions_before(),
+            _ => 0,
+        }
+    }
+
     /// Keys and values (batch x length x width each) of attention number `layer`, as input methods
     /// leave them, with how many were put before them.
     ///

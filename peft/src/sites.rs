@@ -102,6 +102,11 @@ impl Sites {
         self.attentions.push(BlockSite { path: path.into(), width });
     }
 
+    /// Forgets the parameters for which `keep` does not hold.
+    pub(crate) fn keep_parameters(&mut self, keep: impl Fn(&str) -> bool) {
+        self.parameters.retain(|spec| keep(&spec.name));
+    }
+
     /// All parameters.
     pub fn parameters(&self) -> &[Spec] {
         &self.parameters

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::path::Path;
 
-const ADAPTER_FILE: &str = "adapter_model.safetensors";
-const ADAPTER_DESCRIPTION: &str = "adapter_config.json";
+pub(crate) const ADAPTER_FILE: &str = "adapter_model.safetensors";
+pub(crate) const ADAPTER_DESCRIPTION: &str = "adapter_config.json";
 const ADAPTER_PREFIX: &str = "base_model.model.";
 /// Parameters that belong to no module of the network.
 const SHARED_PREFIX: &str = "base_model.";
@@ -102,6 +102,13 @@ impl Contents {
     /// All keys.
     pub(crate) fn keys(&self) -> Result<Vec<String>, PeftError> {
         Ok(self.tensors()?.names().into_iter().map(str::to_owned).collect())
+    }
+
+    /// The shape of the tensor `key`.
+    pub(crate) fn shape(&self, key: &str) -> Result<Vec<usize>, PeftError> {
+        let tensors = self.tensors()?;
+        let view = tensors.tensor(key).map_err(|error| format_problem(&self.path, &error))?;
+        Ok(view.shape().to_vec())
     }
 
     /// Exactly the parameters `specs`, whose keys are what `key` makes of their names.
@@ -218,10 +225,23 @@ pub fn save_adapter(
     archive.write(&folder.join(ADAPTER_FILE))?;
     let config = adapter.config().to_table();
     let description = serde_json::json!({
-        "peft_type": adapter.entry().hugging_face,
+        "peft_type": adapter.entry().hugging_face.map(|format| format.peft_type),
         "peftml": config,
     });
     write_whole(&folder.join(ADAPTER_DESCRIPTION), format!("{description:#}\n").as_bytes())
+}
+
+/// The same in a folder that must be absent or empty, and that appears whole or not at all.
+///
+/// # Errors
+/// [`PeftError::Io`]; [`PeftError::File`] where `folder` holds something.
+pub fn save_new_adapter(
+    folder: &Path,
+    adapter: &Adapter,
+    theta: &Parameters,
+    precision: Precision,
+) -> Result<(), PeftError> {
+    crate::pretrained::in_new_folder(folder, |new| save_adapter(new, adapter, theta, precision))
 }
 
 /// The adapter in `folder`, bound to `network`'s modules, with its parameters.
@@ -280,7 +300,7 @@ fn read_description(path: &Path) -> Result<AdapterConfig, PeftError> {
 }
 
 /// Writes `bytes` at `path`: into a file beside it, synced, then renamed.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PeftError> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PeftError> {
     let io = |source| PeftError::Io { path: path.into(), source };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(io)?;

@@ -11,6 +11,7 @@ mod data;
 mod failure;
 mod faults;
 mod flags;
+mod interop;
 mod mutants;
 mod new_method;
 mod pairs;
@@ -47,6 +48,7 @@ const VERBS: &[&Verb] = &[
     &removal::VERB,
     &slurm::VERB,
     &walkthrough::VERB,
+    &interop::VERB,
     &ci::VERB,
 ];
 

@@ -106,6 +106,19 @@ pub fn build_peftml(suite: Option<&str>) -> Result<PathBuf, Failure> {
         .ok_or_else(|| Failure::Work("cargo built no binary `peftml`".into()))
 }
 
+/// Builds the binary `name` with networks as the tests of all crates do, and returns its path.
+///
+/// # Errors
+/// As cargo fails.
+pub fn build_debug(name: &str) -> Result<PathBuf, Failure> {
+    let mut command = cargo()?;
+    command.args(["build", "--workspace", "--features", NETWORKS, "--bin", name]);
+    let (output, outcome) = capture(command.arg("--message-format=json-render-diagnostics"))?;
+    outcome?;
+    executable(&output, name)
+        .ok_or_else(|| Failure::Work(format!("cargo built no binary `{name}`")))
+}
+
 /// The path of the binary `name` in cargo's messages. Cargo knows best where its target folder is:
 /// CARGO_TARGET_DIR and every configuration file have had their say.
 fn executable(messages: &str, name: &str) -> Option<PathBuf> {

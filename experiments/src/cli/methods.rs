@@ -40,7 +40,9 @@ mod with_networks {
     use super::super::{print_json, print_line};
     use super::{Arguments, Common, Failure, Network};
     use peftml_peft::methods::{Entry, registry};
-    use peftml_peft::models::{Encoder, EncoderConfig, Mixer, MixerConfig, Mlp, MlpConfig};
+    use peftml_peft::models::{
+        Encoder, EncoderConfig, EncoderForm, Mixer, MixerConfig, Mlp, MlpConfig,
+    };
     use peftml_peft::{Adapter, AdapterConfig, PeftError};
     use serde_json::json;
 
@@ -78,7 +80,7 @@ mod with_networks {
             "summary": entry.summary,
             "formula": entry.formula,
             "source": entry.source,
-            "hugging_face": entry.hugging_face,
+            "hugging_face": entry.hugging_face.map(|format| format.peft_type),
             "trainable_parameters": adapter.map(Adapter::count).ok(),
             "starts_at_base": adapter.map(Adapter::starts_at_base).ok(),
             "mergeable": adapter.map(Adapter::is_mergeable).ok(),
@@ -105,6 +107,7 @@ mod with_networks {
                 segments: 2,
                 classes: 2,
                 dropout: 0.1,
+                form: EncoderForm::default(),
             })?),
         })
     }

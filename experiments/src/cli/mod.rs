@@ -4,14 +4,17 @@
 //! standard error. Exit status 0; 1 where the work failed (a solver's refusal); 2 for bad usage or
 //! malformed input, with one sentence.
 
+mod adapters;
 mod bench;
 mod check;
+mod evaluate;
 mod export;
 mod failure;
 mod fine_tune;
 mod generate;
 mod merge;
 mod methods;
+mod networks;
 mod output;
 mod pool;
 mod report;
@@ -23,6 +26,7 @@ mod solvers;
 mod standard;
 mod status;
 mod study;
+mod tokenize;
 mod verify;
 
 pub use failure::Failure;
@@ -75,6 +79,12 @@ enum Command {
     Solvers(solvers::Arguments),
     /// List the parameter-efficient methods, with the parameters that they train on a network
     Methods(methods::Arguments),
+    /// Turn lines of text into numbers of tokens with a model's tokenizer
+    Tokenize(tokenize::Arguments),
+    /// Run an encoder, with or without an adapter, on sequences of tokens
+    Evaluate(evaluate::Arguments),
+    /// Take adapters from and to Hugging Face's format, merge them, look into them
+    Adapters(adapters::Arguments),
     Run(run::Arguments),
     Shard(shard::Arguments),
     Merge(merge::Arguments),
@@ -103,6 +113,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Bench(arguments) => bench::run(&arguments, &cli.common),
         Command::Solvers(arguments) => solvers::run(&arguments, &cli.common),
         Command::Methods(arguments) => methods::run(&arguments, &cli.common),
+        Command::Tokenize(arguments) => tokenize::run(&arguments, &cli.common),
+        Command::Evaluate(arguments) => evaluate::run(&arguments, &cli.common),
+        Command::Adapters(arguments) => adapters::run(&arguments, &cli.common),
         Command::Check(arguments) => check::run(&arguments, &cli.common),
         Command::Standard(arguments) => standard::run(&arguments, &cli.common),
         Command::Run(arguments) => self::run::run(&arguments, &cli.common),

@@ -1,4 +1,5 @@
-//! DoRA: `W = m (W0 + s A B) / ||W0 + s A B||`, norm and magnitude `m` per output.
+//! DoRA: `W = m (W0 + s A B) / ||W0 + s A B||`, norm and magnitude `m` per output, `s = alpha / r`, or
+//! `alpha / sqrt r` with rank stabilisation.
 //!
 //! Shapes: `W0` in x out, `A` in x r, `B` r x out, `m` out. Start: `A` uniform within `1/sqrt(in)`,
 //! `B = 0`, `m` the norms of `W0`'s columns.
@@ -10,9 +11,11 @@
 use super::settings::in_range;
 use super::{Configured, Entry, Kind, LowRank, Note, Patterns, Theta, WeightMethod, read_settings};
 use crate::PeftError;
+use crate::exchange::{HuggingFace, Layers, export_lora, import_lora};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::Tensor;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -21,7 +24,12 @@ pub(super) const ENTRY: Entry = Entry {
     summary: "a weight's columns get a magnitude of their own and a direction moved by LoRA",
     formula: "r (in + out) + out a layer",
     source: "arXiv:2402.09353",
-    hugging_face: Some("LORA"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "LORA",
+        is_own: |map| map.get("use_dora") == Some(&Value::Bool(true)),
+        import: import_lora,
+        export,
+    }),
     examples: &["rank = 2\ndetach_norm = false", "rank = 2"],
     configure,
 };
@@ -36,6 +44,7 @@ struct Settings {
     rank: usize,
     alpha: f64,
     dropout: f64,
+    rslora: bool,
     detach_norm: bool,
     rank_pattern: BTreeMap<String, usize>,
     alpha_pattern: BTreeMap<String, f64>,
@@ -44,13 +53,22 @@ struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let (rank_pattern, alpha_pattern) = Default::default();
-        Self { rank: 8, alpha: 8.0, dropout: 0.0, detach_norm: true, rank_pattern, alpha_pattern }
+        Self {
+            rank: 8,
+            alpha: 8.0,
+            dropout: 0.0,
+            rslora: false,
+            detach_norm: true,
+            rank_pattern,
+            alpha_pattern,
+        }
     }
 }
 
 struct Dora {
     low_rank: LowRank,
     dropout: f64,
+    rslora: bool,
     detach_norm: bool,
 }
 
@@ -60,14 +78,25 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     let (ranks, alphas) = (Patterns::new(&s.rank_pattern)?, Patterns::new(&s.alpha_pattern)?);
     let low_rank = LowRank::new(s.rank, s.alpha, ranks, alphas)?;
     let exact_gradient = !s.detach_norm;
-    let method = Dora { low_rank, dropout: s.dropout, detach_norm: s.detach_norm };
+    let method =
+        Dora { low_rank, dropout: s.dropout, rslora: s.rslora, detach_norm: s.detach_norm };
     Ok(Configured { exact_gradient, ..Configured::new(Kind::Weight(Box::new(method))) })
+}
+
+/// The format has no word for a norm that is differentiated: it is a matter of training.
+fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let s: Settings = read_settings(ENTRY.name, table.clone())?;
+    let mut map = export_lora(layers, (s.rank, s.alpha), &s.alpha_pattern, s.dropout, s.rslora)?;
+    map.insert("use_dora".into(), Value::Bool(true));
+    Ok(map)
 }
 
 impl Dora {
     fn factors(&self, theta: &Theta<'_>) -> Result<(Tensor<2>, Tensor<2>), PeftError> {
         let (a, b) = (theta.get::<2>("lora_A.weight")?, theta.get::<2>("lora_B.weight")?);
-        let scale = self.low_rank.scale(theta.path(), a.dims()[1]);
+        let rank = a.dims()[1] as f64;
+        let alpha = self.low_rank.alpha(theta.path());
+        let scale = if self.rslora { alpha / rank.sqrt() } else { alpha / rank };
         Ok((a.mul_scalar(scale), b))
     }
 

@@ -7,17 +7,24 @@
 use super::patterns::whole;
 use super::{Configured, Entry, Kind, Note, Theta, WeightMethod, read_settings};
 use crate::PeftError;
+use crate::exchange::{Description, HuggingFace, Layers};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::Tensor;
 use regex::Regex;
+use serde_json::{Map, Value, json};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "ia3",
     summary: "each output (or input) of a layer is scaled by a number of its own",
     formula: "out a layer, in a feed-forward layer",
     source: "arXiv:2205.05638",
-    hugging_face: Some("IA3"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "IA3",
+        is_own: HuggingFace::alone,
+        import,
+        export,
+    }),
     examples: &["", "feedforward = '.*down|head'"],
     configure,
 };
@@ -37,6 +44,34 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     let settings: Settings = read_settings(ENTRY.name, table)?;
     let feedforward = settings.feedforward.as_deref().map(whole).transpose()?;
     Ok(Configured::new(Kind::Weight(Box::new(Ia3 { feedforward }))))
+}
+
+fn import(description: &mut Description, layers: &Layers) -> Result<toml::Table, PeftError> {
+    for key in ["init_ia3_weights", "fan_in_fan_out"] {
+        description.drop(key);
+    }
+    let at_inputs = layers.named(description, "feedforward_modules")?;
+    let mut table = toml::Table::new();
+    if !at_inputs.is_empty() {
+        let paths: Vec<String> = at_inputs.iter().map(|path| regex::escape(path)).collect();
+        table.insert("feedforward".into(), paths.join("|").into());
+    }
+    Ok(table)
+}
+
+fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let Settings { feedforward } = read_settings(ENTRY.name, table.clone())?;
+    let method = Ia3 { feedforward: feedforward.as_deref().map(whole).transpose()? };
+    let at_inputs = layers.iter().filter(|(site, _)| method.at_inputs(&site.path));
+    let at_inputs: Vec<&str> = at_inputs.map(|(_, foreign)| foreign).collect();
+    let mut map = Map::new();
+    map.insert("feedforward_modules".into(), json!(at_inputs));
+    if !at_inputs.is_empty() {
+        // peft wants those names among the targets as they stand.
+        let all: Vec<&str> = layers.iter().map(|(_, foreign)| foreign).collect();
+        map.insert("target_modules".into(), json!(all));
+    }
+    Ok(map)
 }
 
 impl Ia3 {

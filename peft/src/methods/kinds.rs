@@ -162,6 +162,11 @@ pub trait InputMethod: Send + Sync {
         Ok(x)
     }
 
+    /// How many positions are taken before the sequence's first, though no token stands there.
+    fn positions_before(&self) -> usize {
+        0
+    }
+
     /// Keys and values of attention number `layer`, batch x length x width each.
     ///
     /// # Errors

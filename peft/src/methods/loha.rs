@@ -7,9 +7,11 @@
 
 use super::{Configured, Entry, Kind, LowRank, Note, Patterns, Theta, WeightMethod, read_settings};
 use crate::PeftError;
+use crate::exchange::{Description, HuggingFace, Layers, number};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::Tensor;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -17,7 +19,12 @@ pub(super) const ENTRY: Entry = Entry {
     summary: "the entrywise product of two low-rank products is added to each weight",
     formula: "2 r (in + out) a layer",
     source: "arXiv:2108.06098",
-    hugging_face: Some("LOHA"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "LOHA",
+        is_own: HuggingFace::alone,
+        import,
+        export,
+    }),
     examples: &["rank = 2"],
     configure,
 };
@@ -46,6 +53,27 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     let (ranks, alphas) = (Patterns::new(&s.rank_pattern)?, Patterns::new(&s.alpha_pattern)?);
     let method = Loha(LowRank::new(s.rank, s.alpha, ranks, alphas)?);
     Ok(Configured::new(Kind::Weight(Box::new(method))))
+}
+
+fn import(description: &mut Description, layers: &Layers) -> Result<toml::Table, PeftError> {
+    description.drop("init_weights");
+    Ok(layers.ranks(description, "alpha")?.table)
+}
+
+fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let s: Settings = read_settings(ENTRY.name, table.clone())?;
+    let alphas = Patterns::new(&s.alpha_pattern)?;
+    let rank = |path: &str| {
+        let shape = layers.shape(&format!("{path}.hada_w1_a"));
+        shape.and_then(|shape| shape.first()).copied().unwrap_or(s.rank) as f64
+    };
+    let alpha = |path: &str| alphas.get(path).unwrap_or(s.alpha);
+    let map = json!({
+        "r": s.rank, "alpha": number(s.alpha),
+        "rank_pattern": layers.pattern(s.rank as f64, |site| rank(&site.path)),
+        "alpha_pattern": layers.pattern(s.alpha, |site| alpha(&site.path)),
+    });
+    Ok(map.as_object().cloned().unwrap_or_default())
 }
 
 impl WeightMethod for Loha {

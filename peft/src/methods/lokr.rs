@@ -9,9 +9,11 @@
 use super::settings::in_range;
 use super::{Configured, Entry, Kind, Note, Patterns, Theta, WeightMethod, read_settings};
 use crate::PeftError;
+use crate::exchange::{Description, HuggingFace, Layers, number};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::Tensor;
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -19,7 +21,12 @@ pub(super) const ENTRY: Entry = Entry {
     summary: "a Kronecker product of two small matrices is added to each weight",
     formula: "m l + min-rank part: r (n + k) if r < max(n, k)/2, else n k; in = m n, out = l k",
     source: "arXiv:2212.10650, arXiv:2309.14859",
-    hugging_face: Some("LOKR"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "LOKR",
+        is_own: HuggingFace::alone,
+        import,
+        export,
+    }),
     examples: &["rank = 2", "rank = 1\ndecompose_factor = 2\ndecompose_both = true"],
     configure,
 };
@@ -73,6 +80,36 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     let ranks = Patterns::new(&settings.rank_pattern)?;
     let alphas = Patterns::new(&settings.alpha_pattern)?;
     Ok(Configured::new(Kind::Weight(Box::new(Lokr { settings, ranks, alphas }))))
+}
+
+fn import(description: &mut Description, layers: &Layers) -> Result<toml::Table, PeftError> {
+    description.drop("init_weights");
+    let mut table = layers.ranks(description, "alpha")?.table;
+    let both: bool = description.taken("decompose_both")?.unwrap_or(false);
+    let factor: i64 = description.taken("decompose_factor")?.unwrap_or(-1);
+    if factor == 0 || factor < -1 {
+        return Err(
+            description.foreign("decompose_factor", "-1, or 1 and more, is a factor".into())
+        );
+    }
+    table.insert("decompose_both".into(), both.into());
+    table.insert("decompose_factor".into(), factor.max(0).into());
+    Ok(table)
+}
+
+fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let s: Settings = read_settings(ENTRY.name, table.clone())?;
+    let (ranks, alphas) = (Patterns::new(&s.rank_pattern)?, Patterns::new(&s.alpha_pattern)?);
+    let rank = |path: &str| ranks.get(path).unwrap_or(s.rank) as f64;
+    let alpha = |path: &str| alphas.get(path).unwrap_or(s.alpha);
+    let factor = if s.decompose_factor == 0 { json!(-1) } else { json!(s.decompose_factor) };
+    let map = json!({
+        "r": s.rank, "alpha": number(s.alpha),
+        "decompose_both": s.decompose_both, "decompose_factor": factor,
+        "rank_pattern": layers.pattern(s.rank as f64, |site| rank(&site.path)),
+        "alpha_pattern": layers.pattern(s.alpha, |site| alpha(&site.path)),
+    });
+    Ok(map.as_object().cloned().unwrap_or_default())
 }
 
 impl Lokr {

@@ -8,9 +8,11 @@
 use super::settings::in_range;
 use super::{Configured, Entry, Kind, LowRank, Note, Patterns, Theta, WeightMethod, read_settings};
 use crate::PeftError;
+use crate::exchange::{HuggingFace, Layers, export_lora, import_lora};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::Tensor;
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 pub(super) const ENTRY: Entry = Entry {
@@ -18,7 +20,12 @@ pub(super) const ENTRY: Entry = Entry {
     summary: "a low-rank product is added to each weight",
     formula: "r (in + out) a layer",
     source: "arXiv:2106.09685, arXiv:2312.03732",
-    hugging_face: Some("LORA"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "LORA",
+        is_own: |map| map.get("use_dora") != Some(&Value::Bool(true)),
+        import: import_lora,
+        export,
+    }),
     examples: &[
         "rank = 2",
         "rank = 2\nrslora = true\nalpha = 4.0\nrank_pattern = { up = 1 }\nalpha_pattern = { up = 3.0 }",
@@ -58,6 +65,11 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     let low_rank = LowRank::new(s.rank, s.alpha, ranks, alphas)?;
     let method = Lora { low_rank, dropout: s.dropout, rslora: s.rslora };
     Ok(Configured::new(Kind::Weight(Box::new(method))))
+}
+
+fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let s: Settings = read_settings(ENTRY.name, table.clone())?;
+    export_lora(layers, (s.rank, s.alpha), &s.alpha_pattern, s.dropout, s.rslora)
 }
 
 impl Lora {

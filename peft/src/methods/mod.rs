@@ -27,6 +27,7 @@ pub(crate) use settings::in_range;
 pub use settings::{LowRank, read_settings};
 
 use crate::PeftError;
+use crate::exchange::HuggingFace;
 
 /// A method of the registry.
 #[derive(Clone, Copy)]
@@ -39,12 +40,20 @@ pub struct Entry {
     pub formula: &'static str,
     /// Where it comes from.
     pub source: &'static str,
-    /// Its type in Hugging Face's `adapter_config.json`, where it has one.
-    pub hugging_face: Option<&'static str>,
+    /// How it stands in Hugging Face's format, where it does.
+    pub hugging_face: Option<HuggingFace>,
     /// Settings that the contract tests run it with, small enough for their networks.
     pub examples: &'static [&'static str],
     /// Makes the method from its settings; unknown keys are refused.
     pub configure: fn(toml::Table) -> Result<Configured, PeftError>,
+}
+
+impl Entry {
+    /// Whether it acts on the network as a whole: there is nothing to choose.
+    pub fn acts_on_the_whole(&self) -> bool {
+        let configured = (self.configure)(toml::Table::new());
+        configured.is_ok_and(|configured| matches!(configured.kind, Kind::Input(_)))
+    }
 }
 
 /// A method with its settings.

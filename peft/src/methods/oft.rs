@@ -12,16 +12,23 @@ use super::settings::in_range;
 use super::{Configured, Entry, Kind, Note, Theta, WeightMethod, read_settings};
 use crate::PeftError;
 use crate::device::values;
+use crate::exchange::{Description, HuggingFace, Layers};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::{DType, Int, Tensor, TensorData};
+use serde_json::{Map, Value, json};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "oft",
     summary: "each layer's inputs are rotated, block by block",
     formula: "(in / b) b (b - 1) / 2 = in (b - 1) / 2 a layer, b its block size",
     source: "arXiv:2306.07280, arXiv:2311.06243",
-    hugging_face: Some("OFT"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "OFT",
+        is_own: HuggingFace::alone,
+        import,
+        export,
+    }),
     examples: &["block_size = 3\ncayley = 'exact'", "block_size = 4"],
     configure,
 };
@@ -56,6 +63,50 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     in_range("block_size", s.block_size as f64, s.block_size >= 2, "at least 2")?;
     in_range("terms", s.terms as f64, s.terms >= 4, "at least 4: fewer are no rotation nearly")?;
     Ok(Configured::new(Kind::Weight(Box::new(Oft(s)))))
+}
+
+fn import(description: &mut Description, layers: &Layers) -> Result<toml::Table, PeftError> {
+    let reason = "biases that are trained beside the adapter have no place here; only \"none\" has";
+    description.only("bias", &[json!("none")], reason)?;
+    for key in ["eps", "fan_in_fan_out", "init_weights"] {
+        description.drop(key);
+    }
+    let size: u32 = description.taken("oft_block_size")?.unwrap_or(32);
+    let blocks: u32 = description.taken("r")?.unwrap_or(0);
+    let size = match (size, blocks) {
+        (size, 0) => size,
+        // The number of blocks instead of their size: one size only where all inputs are alike.
+        (0, blocks) => {
+            let inputs: std::collections::BTreeSet<usize> =
+                layers.iter().map(|(site, _)| site.inputs).collect();
+            let only = inputs.first().filter(|_| inputs.len() == 1).copied().unwrap_or(0) as u32;
+            if only == 0 || !only.is_multiple_of(blocks) {
+                let reason =
+                    "as a number of blocks it must divide inputs that are as many in all layers";
+                return Err(description.foreign("r", reason.into()));
+            }
+            only / blocks
+        }
+        _ => return Err(description.foreign("r", "it must be 0 beside an oft_block_size".into())),
+    };
+    let series: bool = description.taken("use_cayley_neumann")?.unwrap_or(true);
+    let terms: u32 = description.taken("num_cayley_neumann_terms")?.unwrap_or(5);
+    let mut table = toml::Table::new();
+    table.insert("block_size".into(), i64::from(size).into());
+    table.insert("cayley".into(), if series { "series" } else { "exact" }.into());
+    if series {
+        table.insert("terms".into(), i64::from(terms).into());
+    }
+    Ok(table)
+}
+
+fn export(table: &toml::Table, _: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let s: Settings = read_settings(ENTRY.name, table.clone())?;
+    let map = json!({
+        "oft_block_size": s.block_size, "r": 0, "block_share": false, "coft": false, "bias": "none",
+        "use_cayley_neumann": s.cayley == Cayley::Series, "num_cayley_neumann_terms": s.terms,
+    });
+    Ok(map.as_object().cloned().unwrap_or_default())
 }
 
 impl Oft {

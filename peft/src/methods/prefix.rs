@@ -9,16 +9,23 @@
 use super::settings::in_range;
 use super::{Configured, Entry, InputMethod, Kind, Theta, read_settings};
 use crate::PeftError;
+use crate::exchange::{Description, HuggingFace, Layers};
 use crate::parameters::{Init, Spec};
 use crate::sites::Sites;
 use burn::tensor::Tensor;
+use serde_json::{Map, Value, json};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "prefix",
     summary: "every attention gets trained keys and values before its own",
     formula: "2 n w a layer, w the attention's width",
     source: "arXiv:2101.00190",
-    hugging_face: Some("PREFIX_TUNING"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "PREFIX_TUNING",
+        is_own: HuggingFace::alone,
+        import,
+        export,
+    }),
     examples: &["tokens = 3"],
     configure,
 };
@@ -46,6 +53,34 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     Ok(Configured::new(Kind::Input(Box::new(Prefix(s)))).away_from_base())
 }
 
+fn import(description: &mut Description, _: &Layers) -> Result<toml::Table, PeftError> {
+    let tokens: u32 = description.required("num_virtual_tokens")?;
+    let reason = "networks with a decoder of their own are not read";
+    description.only("num_transformer_submodules", &[json!(1)], reason)?;
+    let reason =
+        "a prefix behind its reparameterisation is saved in peft without it; this one is not";
+    description.only("prefix_projection", &[json!(false)], reason)?;
+    for key in ["encoder_hidden_size", "init_weights"] {
+        description.drop(key);
+    }
+    for key in ["token_dim", "num_attention_heads", "num_layers"] {
+        description.drop(key);
+    }
+    let mut table = toml::Table::new();
+    table.insert("tokens".into(), i64::from(tokens).into());
+    Ok(table)
+}
+
+fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let Settings { tokens, .. } = read_settings(ENTRY.name, table.clone())?;
+    let (width, count) = (layers.attentions().first(), layers.attentions().len());
+    let map = json!({
+        "num_virtual_tokens": tokens, "token_dim": width, "num_layers": count,
+        "num_transformer_submodules": 1, "prefix_projection": false, "encoder_hidden_size": width,
+    });
+    Ok(map.as_object().cloned().unwrap_or_default())
+}
+
 impl InputMethod for Prefix {
     fn parameters(&self, sites: &Sites) -> Result<Vec<Spec>, PeftError> {
         let missing = |needed: &'static str| PeftError::NoSite { method: ENTRY.name, needed };
@@ -60,6 +95,11 @@ impl InputMethod for Prefix {
 
     fn count(&self, sites: &Sites) -> usize {
         sites.attentions().iter().map(|layer| 2 * self.0.tokens * layer.width).sum()
+    }
+
+    // As in transformers, where keys and values of a cache have positions of their own.
+    fn positions_before(&self) -> usize {
+        self.0.tokens
     }
 
     fn keys_values(

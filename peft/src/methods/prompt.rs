@@ -7,16 +7,23 @@
 use super::settings::in_range;
 use super::{Configured, Entry, InputMethod, Kind, Theta, read_settings};
 use crate::PeftError;
+use crate::exchange::{Description, HuggingFace, Layers};
 use crate::parameters::{Init, Spec};
 use crate::sites::Sites;
 use burn::tensor::Tensor;
+use serde_json::{Map, Value, json};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "prompt",
     summary: "trained vectors are put before the embedded tokens",
     formula: "n w, w the width of an embedding",
     source: "arXiv:2104.08691",
-    hugging_face: Some("PROMPT_TUNING"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "PROMPT_TUNING",
+        is_own: HuggingFace::alone,
+        import,
+        export,
+    }),
     examples: &["tokens = 3"],
     configure,
 };
@@ -42,6 +49,32 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     in_range("tokens", s.tokens as f64, s.tokens >= 1, "at least 1")?;
     in_range("start_std", s.start_std, s.start_std >= 0.0, "at least 0")?;
     Ok(Configured::new(Kind::Input(Box::new(Prompt(s)))).away_from_base())
+}
+
+fn import(description: &mut Description, _: &Layers) -> Result<toml::Table, PeftError> {
+    let tokens: u32 = description.required("num_virtual_tokens")?;
+    let reason = "networks with a decoder of their own are not read";
+    description.only("num_transformer_submodules", &[json!(1)], reason)?;
+    for key in ["prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path"] {
+        description.drop(key);
+    }
+    description.drop("tokenizer_kwargs");
+    for key in ["token_dim", "num_attention_heads", "num_layers"] {
+        description.drop(key);
+    }
+    let mut table = toml::Table::new();
+    table.insert("tokens".into(), i64::from(tokens).into());
+    Ok(table)
+}
+
+fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let Settings { tokens, .. } = read_settings(ENTRY.name, table.clone())?;
+    let (width, count) = (layers.attentions().first(), layers.attentions().len());
+    let map = json!({
+        "num_virtual_tokens": tokens, "token_dim": width, "num_layers": count,
+        "num_transformer_submodules": 1, "prompt_tuning_init": "RANDOM",
+    });
+    Ok(map.as_object().cloned().unwrap_or_default())
 }
 
 impl InputMethod for Prompt {

@@ -8,16 +8,23 @@
 use super::settings::in_range;
 use super::{Configured, Entry, Kind, Note, Theta, WeightMethod, read_settings};
 use crate::PeftError;
+use crate::exchange::{Description, HuggingFace, Layers};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::Tensor;
+use serde_json::{Map, Value, json};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "vera",
     summary: "two vectors a layer scale random projections that all layers share",
     formula: "r + out a layer",
     source: "arXiv:2310.11454",
-    hugging_face: Some("VERA"),
+    hugging_face: Some(HuggingFace {
+        peft_type: "VERA",
+        is_own: HuggingFace::alone,
+        import,
+        export,
+    }),
     examples: &["rank = 5"],
     configure,
 };
@@ -45,6 +52,32 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
     in_range("d_initial", s.d_initial, s.d_initial != 0.0, "not 0: training starts nowhere else")?;
     in_range("dropout", s.dropout, (0.0..1.0).contains(&s.dropout), "from 0 to below 1")?;
     Ok(Configured::new(Kind::Weight(Box::new(Vera(s)))))
+}
+
+fn import(description: &mut Description, _: &Layers) -> Result<toml::Table, PeftError> {
+    let reason = "its projections are not in the file, and no other generator than PyTorch's draws them \
+                  again; save it with save_projection = true";
+    description.only("save_projection", &[json!(true)], reason)?;
+    let reason = "biases that are trained beside the adapter have no place here; only \"none\" has";
+    description.only("bias", &[json!("none")], reason)?;
+    for key in ["projection_prng_key", "fan_in_fan_out", "init_weights"] {
+        description.drop(key);
+    }
+    let mut table = toml::Table::new();
+    let rank: u32 = description.taken("r")?.unwrap_or(256);
+    table.insert("rank".into(), i64::from(rank).into());
+    for (own, key, default) in [("d_initial", "d_initial", 0.1), ("dropout", "vera_dropout", 0.0)] {
+        let value: f64 = description.taken(key)?.unwrap_or(default);
+        table.insert(own.into(), value.into());
+    }
+    Ok(table)
+}
+
+fn export(table: &toml::Table, _: &Layers) -> Result<Map<String, Value>, PeftError> {
+    let Settings { rank, d_initial, dropout } = read_settings(ENTRY.name, table.clone())?;
+    let map = json!({"r": rank, "d_initial": d_initial, "vera_dropout": dropout,
+                     "save_projection": true, "projection_prng_key": 0, "bias": "none"});
+    Ok(map.as_object().cloned().unwrap_or_default())
 }
 
 impl Vera {

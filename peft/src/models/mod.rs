@@ -6,7 +6,7 @@ mod mixer;
 mod mlp;
 mod without_biases;
 
-pub use encoder::{Encoder, EncoderConfig};
+pub use encoder::{Encoder, EncoderConfig, EncoderForm, Family, masked_mean};
 pub use linear::Linear;
 pub use mixer::{Mixer, MixerConfig};
 pub use mlp::{Mlp, MlpConfig};

@@ -2,7 +2,7 @@
 #![allow(dead_code)]
 
 use peftml_linalg::Seed;
-use peftml_peft::models::{Encoder, EncoderConfig};
+use peftml_peft::models::{Encoder, EncoderConfig, EncoderForm};
 use peftml_peft::{
     Adapter, AdapterConfig, Batch, Examples, Input, Network, Parameters, Pass, PeftError, Place,
     Precision, Target, Task, Tokens, device,
@@ -24,6 +24,7 @@ pub fn encoder(dropout: f64) -> Encoder {
         segments: 2,
         classes: 2,
         dropout,
+        form: EncoderForm::default(),
     };
     Encoder::new(config).unwrap()
 }
