@@ -11,7 +11,7 @@ pub(crate) fn import_lora(
     description: &mut Description,
     layers: &Layers,
 ) -> Result<toml::Table, PeftError> {
-    let mut table = layers.ranks(description, "lora_alpha")?.table;
+    let mut table = layers.ranks(description, "lora_alpha", true)?.table;
     let dropout: f64 = description.taken("lora_dropout")?.unwrap_or(0.0);
     let stabilised: bool = description.taken("use_rslora")?.unwrap_or(false);
     table.insert("dropout".into(), dropout.into());

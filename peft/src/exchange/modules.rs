@@ -161,7 +161,8 @@ impl Layers {
     }
 
     /// Ranks and scales of a description (`rank_pattern`, `alpha_pattern`; the first pattern that matches counts),
-    /// layer by layer.
+    /// layer by layer. Where a method caps ranks at a layer's smaller side (`capped`), a larger one of a file is
+    /// named for its layer, so that it is refused and not cut.
     ///
     /// # Errors
     /// [`PeftError::File`] for values of other types and patterns that are none.
@@ -169,6 +170,7 @@ impl Layers {
         &self,
         description: &mut Description,
         alpha_key: &str,
+        capped: bool,
     ) -> Result<Ranks, PeftError> {
         let rank: usize = description.taken("r")?.unwrap_or(8);
         let alpha: f64 = description.taken(alpha_key)?.unwrap_or(8.0);
@@ -180,7 +182,8 @@ impl Layers {
         let (mut own_ranks, mut own_alphas) = (toml::Table::new(), toml::Table::new());
         for (site, foreign) in self.iter() {
             let escaped = || regex::escape(&site.path);
-            if let Some(own) = first(&ranks, foreign).filter(|own| *own != rank) {
+            let own = first(&ranks, foreign).unwrap_or(rank);
+            if own != rank || capped && own > site.inputs.min(site.outputs) {
                 own_ranks.insert(escaped(), whole(own));
             }
             if let Some(own) = first(&alphas, foreign).filter(|own| *own != alpha) {

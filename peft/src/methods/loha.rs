@@ -57,7 +57,7 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
 
 fn import(description: &mut Description, layers: &Layers) -> Result<toml::Table, PeftError> {
     description.drop("init_weights");
-    Ok(layers.ranks(description, "alpha")?.table)
+    Ok(layers.ranks(description, "alpha", true)?.table)
 }
 
 fn export(table: &toml::Table, layers: &Layers) -> Result<Map<String, Value>, PeftError> {

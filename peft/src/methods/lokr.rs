@@ -84,7 +84,7 @@ fn configure(table: toml::Table) -> Result<Configured, PeftError> {
 
 fn import(description: &mut Description, layers: &Layers) -> Result<toml::Table, PeftError> {
     description.drop("init_weights");
-    let mut table = layers.ranks(description, "alpha")?.table;
+    let mut table = layers.ranks(description, "alpha", false)?.table;
     let both: bool = description.taken("decompose_both")?.unwrap_or(false);
     let factor: i64 = description.taken("decompose_factor")?.unwrap_or(-1);
     if factor == 0 || factor < -1 {

@@ -8,7 +8,9 @@ use super::config;
 use crate::store::write_whole;
 use crate::{FileProblem, PeftError};
 use serde_json::{Map, Value, json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use tokenizers::PostProcessor as _;
 use tokenizers::utils::truncation::TruncationParams;
 
 const WHOLE: &str = "tokenizer.json";
@@ -29,6 +31,7 @@ const MODELS: [&str; 2] = ["WordPiece", "BPE"];
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
+    most: usize,
 }
 
 /// A text, or a pair of texts, as tokens.
@@ -78,11 +81,11 @@ impl Tokenizer {
         let value: Value =
             serde_json::from_slice(bytes).map_err(|error| wrong(format!("no JSON: {error}")))?;
         checked(&value).map_err(&wrong)?;
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)
-            .map_err(|error| wrong(format!("no tokenizer: {error}")))?;
+        let made = guarded(|| tokenizers::Tokenizer::from_bytes(bytes));
+        let mut inner = made.map_err(|error| wrong(format!("no tokenizer: {error}")))?;
         inner.with_truncation(None).map_err(|error| wrong(error.to_string()))?;
         inner.with_padding(None);
-        Ok(Self { inner, path })
+        Ok(Self { inner, path, most: usize::MAX })
     }
 
     /// The same, cutting what is longer than `most` tokens, special ones included.
@@ -90,11 +93,36 @@ impl Tokenizer {
     /// # Errors
     /// [`PeftError::Range`] where not even the special tokens fit.
     pub fn cut_at(mut self, most: usize) -> Result<Self, PeftError> {
+        self.most = most;
+        self.fits(false)?;
         let parameters = TruncationParams { max_length: most, ..TruncationParams::default() };
-        let set = self.inner.with_truncation(Some(parameters)).is_ok();
-        let expected = "more than the special tokens of a text";
-        crate::methods::in_range("max_length", most as f64, set && most > 0, expected)?;
+        let set = guarded(|| self.inner.with_truncation(Some(parameters)).map(|_| ()));
+        set.map_err(|problem| self.cannot(&problem))?;
         Ok(self)
+    }
+
+    /// Whether the special tokens of a text, or of a pair, leave room.
+    fn fits(&self, pair: bool) -> Result<(), PeftError> {
+        let special = self.inner.get_post_processor().map_or(0, |p| p.added_tokens(pair));
+        let expected = format!("at least the {special} special tokens");
+        let fits = self.most >= special.max(1);
+        crate::methods::in_range("max_length", self.most as f64, fits, &expected)
+    }
+
+    fn cannot(&self, problem: &str) -> PeftError {
+        let problem = FileProblem::Description(format!("it cannot encode a text: {problem}"));
+        PeftError::File { path: self.path.clone(), problem }
+    }
+
+    /// What `tokenizer.json` would say.
+    ///
+    /// # Errors
+    /// [`PeftError::File`].
+    pub fn description(&self) -> Result<String, PeftError> {
+        self.inner.to_string(false).map_err(|error| {
+            let problem = FileProblem::Description(error.to_string());
+            PeftError::File { path: self.path.clone(), problem }
+        })
     }
 
     /// How many tokens there are.
@@ -107,7 +135,7 @@ impl Tokenizer {
     /// # Errors
     /// [`PeftError::File`] where the tokenizer cannot encode it.
     pub fn encode(&self, text: &str) -> Result<Encoded, PeftError> {
-        self.encoded(self.inner.encode_fast(text, true))
+        self.encoded(|| self.inner.encode_fast(text, true))
     }
 
     /// `first` and `second` with the special tokens around and between them.
@@ -115,7 +143,8 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_pair(&self, first: &str, second: &str) -> Result<Encoded, PeftError> {
-        self.encoded(self.inner.encode_fast((first, second), true))
+        self.fits(true)?;
+        self.encoded(|| self.inner.encode_fast((first, second), true))
     }
 
     /// `text` without special tokens.
@@ -123,19 +152,25 @@ impl Tokenizer {
     /// # Errors
     /// As [`Tokenizer::encode`].
     pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, PeftError> {
-        Ok(self.encoded(self.inner.encode_fast(text, false))?.ids)
+        Ok(self.encoded(|| self.inner.encode_fast(text, false))?.ids)
     }
 
     fn encoded(
         &self,
-        encoding: tokenizers::Result<tokenizers::Encoding>,
+        encode: impl FnOnce() -> tokenizers::Result<tokenizers::Encoding>,
     ) -> Result<Encoded, PeftError> {
-        let encoding = encoding.map_err(|error| {
-            let problem = FileProblem::Description(format!("it cannot encode a text: {error}"));
-            PeftError::File { path: self.path.clone(), problem }
-        })?;
+        let encoding = guarded(encode).map_err(|problem| self.cannot(&problem))?;
         let (ids, segments) = (encoding.get_ids().to_vec(), encoding.get_type_ids().to_vec());
         Ok(Encoded { ids, segments })
+    }
+}
+
+/// What `work` says; the crate `tokenizers` indexes what a damaged description names, and a panic of its is the
+/// description's fault.
+fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(_) => Err("its parts do not fit each other".into()),
     }
 }
 
@@ -175,10 +210,31 @@ fn checked(value: &Value) -> Result<(), String> {
     if !MODELS.contains(&kind) {
         return Err(format!("a tokenizer of type {kind:?}; {} are read", MODELS.join(" and ")));
     }
+    for template in ["single", "pair"] {
+        check_template(value.get("post_processor"), template)?;
+    }
     match value.get("normalizer").and_then(|n| n.get("type")).and_then(Value::as_str) {
         Some(kind @ "Precompiled") => Err(format!("a normalizer of type {kind:?} is not read")),
         _ => Ok(()),
     }
+}
+
+/// Whether a template's special tokens are described and its sequences are those that there are.
+fn check_template(processor: Option<&Value>, name: &str) -> Result<(), String> {
+    let Some(pieces) = processor.and_then(|p| p.get(name)).and_then(Value::as_array) else {
+        return Ok(());
+    };
+    let known = processor.and_then(|p| p.get("special_tokens"));
+    for piece in pieces {
+        let id = |kind: &str| piece.get(kind).and_then(|p| p.get("id")).and_then(Value::as_str);
+        if let Some(token) = id("SpecialToken").filter(|t| known.and_then(|k| k.get(t)).is_none()) {
+            return Err(format!("its template {name} names {token}, which is not described"));
+        }
+        if name == "single" && id("Sequence") == Some("B") {
+            return Err("its template single names a second sequence".into());
+        }
+    }
+    Ok(())
 }
 
 /// Names of special tokens and settings beside a vocabulary.
