@@ -2,6 +2,7 @@
 
 use crate::cifar::ImageProblem;
 use crate::convai2::DialogueProblem;
+use crate::texts::TextProblem;
 use peftml_theory::linear::LinearError;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +61,14 @@ pub enum DataError {
         /// What is wrong with it.
         problem: Box<DialogueProblem>,
     },
+    /// A file or folder of labelled text that cannot be read as what it should be.
+    #[error("{}: {problem}", path.display())]
+    Texts {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: Box<TextProblem>,
+    },
     /// An output that cannot be written.
     #[error("{}: {problem}", path.display())]
     Output {
@@ -90,6 +99,10 @@ impl DataError {
 
     pub(crate) fn dialogues(path: &Path, problem: DialogueProblem) -> Self {
         DataError::Dialogues { path: path.to_owned(), problem: Box::new(problem) }
+    }
+
+    pub(crate) fn texts(path: &Path, problem: TextProblem) -> Self {
+        DataError::Texts { path: path.to_owned(), problem: Box::new(problem) }
     }
 
     pub(crate) fn output(path: &Path, problem: OutputProblem) -> Self {

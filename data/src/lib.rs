@@ -5,6 +5,7 @@
 //! * [`synthetic::images`]: images of gratings, for studies that need no data set.
 //! * [`cifar`]: CIFAR-10 from its official files.
 //! * [`convai2`]: dialogues with personas in ParlAI's text format.
+//! * [`texts`]: labelled text as CSV or JSON lines.
 //! * [`linear`]: tasks, bases and adapters in NumPy archives.
 //! * [`folder`]: tasks in a folder of arrays, larger than memory.
 //! * [`npz`]: NumPy archives, read within bounds and written all or nothing.
@@ -19,6 +20,7 @@ mod images;
 pub mod linear;
 pub mod npz;
 pub mod synthetic;
+pub mod texts;
 
 pub use error::{DataError, FileProblem, MemberProblem, OutputProblem, Shape};
 pub use images::Images;

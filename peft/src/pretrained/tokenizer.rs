@@ -329,7 +329,7 @@ fn word_pieces(folder: &Path, path: &Path) -> Result<Value, PeftError> {
         "post_processor": {
             "type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": specials,
         },
-        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+        "decoder": null,
         "model": {
             "type": "WordPiece", "unk_token": unknown, "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100, "vocab": vocabulary,
