@@ -222,10 +222,8 @@ fn parse(mut reader: impl BufRead) -> Result<Vec<Dialogue>, DialogueProblem> {
         line += 1;
         let wrong = |problem| DialogueProblem::Line { line, problem };
         let (number, text) = numbered(&bytes).map_err(wrong)?;
-        if number != last + 1 {
-            if number != 1 {
-                return Err(wrong(LineProblem::Number { expected: last + 1, found: number }));
-            }
+        if number != last + 1 && number != 1 {
+            return Err(wrong(LineProblem::Number { expected: last + 1, found: number }));
         }
         if number == 1 {
             ended(&dialogues, line)?;

@@ -114,7 +114,8 @@ mod with_networks {
     }
 
     fn inspect(folder: &Path, model: Option<&Path>, common: &Common) -> Result<(), Failure> {
-        let (description, tensors) = exchange::inspect(folder).map_err(failure)?;
+        let exchange::Inspected { description, tensors } =
+            exchange::inspect(folder).map_err(failure)?;
         let mut object = match model {
             Some(model) => {
                 let model = Model::load(model, Some(folder), common)?;

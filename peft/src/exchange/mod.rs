@@ -23,6 +23,18 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;
 
+/// A description's keys for settings of ours.
+pub type Export = fn(&toml::Table, &Layers) -> Result<Map<String, Value>, PeftError>;
+
+/// What an adapter's folder says of itself.
+#[derive(Clone, Debug)]
+pub struct Inspected {
+    /// Its description.
+    pub description: Map<String, Value>,
+    /// Its tensors' keys and shapes.
+    pub tensors: Vec<(String, Vec<usize>)>,
+}
+
 /// How a method stands in Hugging Face's format.
 #[derive(Clone, Copy)]
 pub struct HuggingFace {
@@ -33,7 +45,7 @@ pub struct HuggingFace {
     /// Our settings for a description; every key that it understands is taken.
     pub import: fn(&mut Description, &Layers) -> Result<toml::Table, PeftError>,
     /// The description's keys for our settings.
-    pub export: fn(&toml::Table, &Layers) -> Result<Map<String, Value>, PeftError>,
+    pub export: Export,
 }
 
 impl HuggingFace {
@@ -149,16 +161,14 @@ pub fn saved_classes(folder: &Path) -> Result<Option<usize>, PeftError> {
 ///
 /// # Errors
 /// [`PeftError::Io`], [`PeftError::File`].
-pub fn inspect(
-    folder: &Path,
-) -> Result<(Map<String, Value>, Vec<(String, Vec<usize>)>), PeftError> {
+pub fn inspect(folder: &Path) -> Result<Inspected, PeftError> {
     let description = Description::read(&folder.join(store::ADAPTER_DESCRIPTION))?;
     let contents = Contents::read(&folder.join(store::ADAPTER_FILE))?;
     let mut keys = contents.keys()?;
     keys.sort();
     let shaped = |key: String| contents.shape(&key).map(|shape| (key, shape));
     let tensors = keys.into_iter().map(shaped).collect::<Result<_, _>>()?;
-    Ok((description.map().clone(), tensors))
+    Ok(Inspected { description: description.map().clone(), tensors })
 }
 
 /// Our configuration for `description`, and whether it is a prompt's.
