@@ -7,6 +7,7 @@
 mod bench;
 mod ci;
 mod compare;
+mod copies;
 mod data;
 mod failure;
 mod faults;

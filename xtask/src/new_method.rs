@@ -3,8 +3,7 @@
 use crate::failure::Failure;
 use crate::flags::{Parsed, Verb};
 use crate::workspace;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 /// The verb.
 pub const VERB: Verb = Verb {
@@ -29,20 +28,6 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
         println!("{path}");
     }
     Ok(())
-}
-
-/// Every file that is tracked, or would be with `git add`, by its path from `root`.
-///
-/// # Errors
-/// [`Failure::Work`] where git does not tell.
-pub fn tracked(root: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut git = Command::new("git");
-    git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
-    let (list, outcome) = workspace::capture(&mut git)?;
-    outcome?;
-    let files = list.split_terminator('\0').map(PathBuf::from);
-    // Files that are deleted and not yet committed are listed as well.
-    Ok(files.filter(|file| root.join(file).is_file()).collect())
 }
 
 /// Makes the files below `root`; returns their paths.

@@ -8,7 +8,7 @@
 use crate::failure::Failure;
 use crate::flags::{Flag, Parsed, Verb};
 use crate::scratch::Scratch;
-use crate::{new_method, workspace};
+use crate::{copies, new_method, workspace};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,7 +35,7 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
         false => parsed.operands.iter().map(|name| name.replace('-', "_")).collect(),
         true => chosen(&known),
     };
-    let files = new_method::tracked(&root)?;
+    let files = copies::tracked(&root)?;
     for module in &chosen {
         if !known.contains(module) {
             let known = known.join(", ");
@@ -76,12 +76,7 @@ struct Copy(Scratch);
 impl Copy {
     fn new(root: &Path, files: &[PathBuf]) -> Result<Self, Failure> {
         let scratch = Scratch::new(&std::env::temp_dir())?;
-        for file in files {
-            let (old, new) = (root.join(file), scratch.path().join(file));
-            let made = new.parent().map_or(Ok(()), std::fs::create_dir_all);
-            made.and_then(|()| std::fs::copy(&old, &new).map(|_| ()))
-                .map_err(|error| trouble(&old, &error))?;
-        }
+        copies::copy(root, files, scratch.path())?;
         Ok(Self(scratch))
     }
 

@@ -11,9 +11,9 @@
 
 use crate::failure::Failure;
 use crate::flags::{Flag, Parsed, Verb};
-use crate::workspace;
+use crate::{copies, workspace};
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -242,35 +242,15 @@ fn line_agrees(pattern: &str, line: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Copies what git has or would take, with `target` standing for the walkthroughs' own.
+/// A copy of the tree, with `target` standing for the walkthroughs' own.
 fn copy_tree(root: &Path, tree: &Path) -> Result<(), Failure> {
-    let mut list = Command::new("git");
-    list.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).current_dir(root);
-    let (files, outcome) = workspace::capture(&mut list)?;
-    outcome?;
-    for file in files.split('\0').filter(|file| !file.is_empty()) {
-        let (from, to) = (root.join(file), tree.join(file));
-        // A file that is deleted but not yet forgotten is no part of the tree.
-        if from.is_file() {
-            if let Some(folder) = to.parent() {
-                make_folder(folder)?;
-            }
-            copy(&from, &to).map_err(|error| Failure::Work(format!("{file}: {error}")))?;
-        }
-    }
+    copies::copy(root, &copies::tracked(root)?, tree)?;
     let target = root.join(HOME).join("target");
     make_folder(&target)?;
     #[cfg(unix)]
     std::os::unix::fs::symlink(&target, tree.join("target"))
         .map_err(|error| Failure::Work(format!("target: {error}")))?;
     Ok(())
-}
-
-/// Copies a file with its time of change.
-fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    std::fs::copy(from, to)?;
-    let changed = std::fs::metadata(from)?.modified()?;
-    std::fs::File::options().write(true).open(to)?.set_modified(changed)
 }
 
 /// The search path on which `python3` has `modules`, made where it can be.
@@ -304,7 +284,7 @@ fn read(path: &Path) -> Result<String, Failure> {
         .map_err(|error| Failure::Work(format!("{}: {error}", path.display())))
 }
 
-fn write(path: &PathBuf, text: &str) -> Result<(), Failure> {
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if let Some(folder) = path.parent() {
         make_folder(folder)?;
     }
