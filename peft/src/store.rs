@@ -299,11 +299,15 @@ fn read_description(path: &Path) -> Result<AdapterConfig, PeftError> {
     AdapterConfig::from_table(table)
 }
 
-/// Writes `bytes` at `path`: into a file beside it, synced, then renamed.
+/// Writes `bytes` at `path`: into a file beside it, synced, then renamed. The prefix is that of all our
+/// temporary files, so that those of a killed process can be told and removed.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PeftError> {
     let io = |source| PeftError::Io { path: path.into(), source };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).map_err(io)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(".unfinished-")
+        .tempfile_in(folder.unwrap_or(Path::new(".")))
+        .map_err(io)?;
     file.write_all(bytes).map_err(io)?;
     file.as_file().sync_all().map_err(io)?;
     file.persist(path).map_err(|error| io(error.error))?;

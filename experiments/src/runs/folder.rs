@@ -119,6 +119,11 @@ impl RunFolder {
         self.path.join("instances")
     }
 
+    /// The folder of trainings that are under way; absent where there are none.
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
     /// The figures' folder.
     pub fn figures(&self) -> PathBuf {
         self.path.join("figures")
@@ -186,7 +191,7 @@ impl RunFolder {
 
     /// Removes temporary files of processes that were killed; the lock says that none is alive.
     fn remove_unfinished(&self) {
-        for folder in [self.path.clone(), self.figures()] {
+        for folder in [self.path.clone(), self.figures(), self.checkpoints()] {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
                     let _ = std::fs::remove_file(entry.path());

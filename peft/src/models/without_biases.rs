@@ -106,10 +106,14 @@ mod tests {
             values(&network.forward(&Pass::new(p), &input).unwrap()).unwrap()
         };
         let own = run(&without, &without.kept(&base));
-        // Adding 0 rounds nothing.
-        assert_eq!(own, run(network.as_ref(), &zero));
+        let distance = |other: Vec<f64>| {
+            own.iter().zip(&other).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+        };
+        // Operations with and without a bias sum in other orders: some hundred roundings of numbers of
+        // order 1 on the way to an output.
+        assert!(distance(run(network.as_ref(), &zero)) < 1000.0 * f64::EPSILON);
         // Control: the biases matter.
-        assert_ne!(own, run(network.as_ref(), &base));
+        assert!(distance(run(network.as_ref(), &base)) > 1e-3);
         let lost: usize = network.sites().linears().iter().map(|site| site.outputs).sum();
         assert_eq!(without.sites().count() + lost, network.sites().count());
     }
