@@ -3,8 +3,9 @@
 //!
 //! A trial is (problem, seed, method). All methods of a problem and a seed start at the same point and
 //! end at the same test, `||grad F|| <= tolerance * scale`; where they ended is judged by one objective,
-//! ours. Ours are timed by wall clock, peers by the CPU time of their thread, which other processes
-//! cannot lengthen: both favour the peer. The shortest of the repetitions counts.
+//! ours. Peers are timed by the CPU time of their thread, which other processes cannot lengthen; the
+//! shortest of the repetitions counts. Ours by wall clock, the shortest run, or by their thread's CPU time, the mean of
+//! all runs, whichever is less: on a quiet machine the two agree.
 //!
 //! Unlike those of other studies, the tables hold times and so differ from run to run. Performance
 //! profiles: Dolan and Moré, Math. Program. 91 (2002). A method finds the global optimum of a problem
