@@ -150,6 +150,29 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// `norm(x + block(dropout(y)))`, the end of the sublayer `path` with its layer norm `{path}.LayerNorm`.
+    ///
+    /// # Errors
+    /// As [`Pass::parameter`].
+    pub fn sublayer_end(
+        &self,
+        path: &str,
+        x: Tensor<3>,
+        y: Tensor<3>,
+        rate: f64,
+        epsilon: f64,
+    ) -> Result<Tensor<3>, PeftError> {
+        let (shape, norm) = (x.dims(), format!("{path}.LayerNorm"));
+        if let Some((Kind::Activation(_), _)) = self.acting_on(path) {
+            let y = self.block(path, self.dropout(path, rate, y))?;
+            return self.layer_norm(&norm, x + y, epsilon);
+        }
+        let gamma = self.parameter(&format!("{norm}.weight"))?;
+        let beta = self.parameter(&format!("{norm}.bias"))?;
+        let mask = self.mask(path, rate);
+        Ok(ops::add_norm(rows(x), rows(y), gamma, beta, epsilon, mask).reshape(shape))
+    }
+
     /// The embedded tokens (batch x length x width), as input methods leave them: perhaps longer, with
     /// how many were put before them.
     ///

@@ -1,7 +1,7 @@
 //! `cargo xtask bench`: Criterion's benches, then the comparison with the peers in one run.
 //!
 //! A suite `S` is the bench target `S` of `benches/`, the program `peftml-bench-S`, or both; the suite
-//! `solvers` has `peftml bench` for its comparison. Peers run on the Python named by PEFTML_PYTHON, else on
+//! `solvers` has `peftml bench` for its comparison, `networks` a program of `experiments`. Peers run on the Python named by PEFTML_PYTHON, else on
 //! the environment that `--make-peers` makes in the target folder.
 
 use crate::failure::Failure;
@@ -46,6 +46,10 @@ struct Suite {
 /// The suite whose comparison the binary `peftml` makes.
 const SOLVERS: &str = "solvers";
 
+/// The suite whose program belongs to `experiments`, with the feature that takes many minutes to build: it runs
+/// where it is named only.
+const NETWORKS: &str = "networks";
+
 fn run(parsed: &Parsed) -> Result<(), Failure> {
     let root = workspace::root()?;
     if parsed.has("--make-peers") {
@@ -53,8 +57,12 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
     }
     let mut suites = suites(&root)?;
     if let Some(wanted) = parsed.value("--suite") {
+        if wanted == NETWORKS {
+            suites.insert(NETWORKS.into(), Suite { criterion: false, peers: true });
+        }
         if !suites.contains_key(wanted) {
-            let known = suites.keys().cloned().collect::<Vec<_>>().join(", ");
+            let known = suites.keys().map(String::as_str).chain([NETWORKS]);
+            let known = known.collect::<Vec<_>>().join(", ");
             return Err(Failure::Usage(format!("unknown suite `{wanted}`; known: {known}")));
         }
         suites.retain(|name, _| name == wanted);
@@ -82,8 +90,13 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
             workspace::run(with_python(&mut command, &root))?;
         } else if suite.peers {
             let mut command = workspace::cargo()?;
-            command.args(["run", "--release", "--quiet", "--package", "peftml-benches", "--bin"]);
-            command.arg(format!("{PREFIX}{name}")).arg("--").args(&parsed.rest);
+            command.args(["run", "--release", "--quiet", "--package"]);
+            if name == NETWORKS {
+                command.args(["peftml-experiments", "--features", "networks"]);
+            } else {
+                command.arg("peftml-benches");
+            }
+            command.arg("--bin").arg(format!("{PREFIX}{name}")).arg("--").args(&parsed.rest);
             workspace::run(with_python(&mut command, &root))?;
         }
     }

@@ -277,16 +277,10 @@ impl Encoder {
         let (keys, values) = (project("key")?, project("value")?);
         let (keys, values, added) = pass.keys_values(layer, keys, values)?;
         let mask = seen_before(mask.clone(), added);
-        let [batch, length, width] = x.dims();
-        let heads = self.config.heads;
-        let cut = |t: Tensor<3>| {
-            let length = t.dims()[1];
-            t.reshape([batch, length, heads, width / heads]).swap_dims(1, 2)
-        };
         let rate = self.config.form.attention_dropout.unwrap_or(self.config.dropout);
         let drop = pass.mask(&format!("{path}.self"), rate);
-        let y = ops::attention(cut(project("query")?), cut(keys), cut(values), Some(mask), drop);
-        let y = y.swap_dims(1, 2).reshape([batch, length, width]);
+        let inputs = [project("query")?, keys, values];
+        let y = ops::attention(inputs, self.config.heads, Some(mask), drop);
         self.added_and_normed(pass, &format!("{path}.output"), x, y)
     }
 
@@ -299,8 +293,8 @@ impl Encoder {
         y: Tensor<3>,
     ) -> Result<Tensor<3>, PeftError> {
         let y = pass.linear(&format!("{path}.dense"), y)?;
-        let y = pass.block(path, pass.dropout(path, self.config.dropout, y))?;
-        pass.layer_norm(&format!("{path}.LayerNorm"), x + y, self.config.form.norm_epsilon)
+        let epsilon = self.config.form.norm_epsilon;
+        pass.sublayer_end(path, x, y, self.config.dropout, epsilon)
     }
 }
 

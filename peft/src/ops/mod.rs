@@ -15,12 +15,12 @@ mod update;
 
 pub use dropout::{Dropout, dropout};
 pub use mixing::{Along, Half, mix_channels, mix_tokens};
-pub use normalise::{layer_norm, layer_norm_mean};
+pub use normalise::{add_norm, layer_norm, layer_norm_mean};
 pub use sum::{cross_entropy, half_mean_squares, sum_all};
 pub use update::{AdamConstants, adam};
 
 use burn::tensor::{Tensor, activation};
-use cpu::{BiasGeluDropout, Dense, Operand, Sizes};
+use cpu::{Attention, BiasGeluDropout, Dense, HIDDEN, Operand, Sizes};
 
 /// A linear map `x (W + A B) + b` as operations take it, `W` inputs x outputs.
 #[derive(Clone, Debug)]
@@ -124,27 +124,56 @@ fn composed_bias_gelu_dropout(
     }
 }
 
-/// `dropout(softmax(q k^T / sqrt(width) + mask)) v`.
+/// `dropout(softmax(q k^T / sqrt(w) + mask)) v` in every head, w a head's width.
 ///
-/// `q` batch x heads x queries x width, `k` and `v` batch x heads x keys x width, `mask` batch x keys:
-/// 1 where a key may be looked at, 0 where it is padding.
+/// `q` batch x queries x width, `k` and `v` batch x keys x width, heads side by side along the width; `mask`
+/// batch x keys: 1 where a key may be looked at, 0 where it is padding. The dropout's positions are those of
+/// batch x heads x queries x keys.
 pub fn attention(
-    q: Tensor<4>,
-    k: Tensor<4>,
-    v: Tensor<4>,
+    [q, k, v]: [Tensor<3>; 3],
+    heads: usize,
     mask: Option<Tensor<2>>,
     drop: Option<Dropout>,
-) -> Tensor<4> {
-    /// Low enough that no key of padding keeps weight, far from the smallest number of any type.
-    const HIDDEN: f64 = -1e9;
-    let [batch, _, _, width] = q.dims();
-    let mut scores = q.mul_scalar(1.0 / (width as f64).sqrt()).matmul(k.swap_dims(2, 3));
+) -> Tensor<3> {
+    let ([batch, queries, width], keys) = (q.dims(), k.dims()[1]);
+    let drop = drop.filter(|drop| drop.rate > 0.0);
+    let frozen = mask.as_ref().is_none_or(|mask| !mask.is_tracked());
+    if frozen && dropout::in_reach(batch * heads * queries * keys) && keys > 0 {
+        let op = Attention { batch, heads, queries, keys, width, drop };
+        let operands = [&q, &k, &v].map(Operand::of);
+        let [in_q, in_k, in_v] = operands;
+        if let Some(y) = cpu::apply(op, [in_q, in_k, in_v, Operand::maybe(mask.as_ref())]) {
+            return y;
+        }
+    }
+    composed_attention([q, k, v], heads, mask, drop)
+}
+
+/// The definition.
+fn composed_attention(
+    [q, k, v]: [Tensor<3>; 3],
+    heads: usize,
+    mask: Option<Tensor<2>>,
+    drop: Option<Dropout>,
+) -> Tensor<3> {
+    let [batch, queries, width] = q.dims();
+    let cut = |t: Tensor<3>| {
+        let length = t.dims()[1];
+        t.reshape([batch, length, heads, width / heads]).swap_dims(1, 2)
+    };
+    let scale = 1.0 / ((width / heads) as f64).sqrt();
+    let mut scores = cut(q).mul_scalar(scale).matmul(cut(k).swap_dims(2, 3));
     if let Some(mask) = mask {
         let keys = mask.dims()[1];
         let hidden = mask.mul_scalar(-1.0).add_scalar(1.0).mul_scalar(HIDDEN);
         scores = scores + hidden.reshape([batch, 1, 1, keys]);
     }
-    dropout(activation::softmax(scores, 3), drop).matmul(v)
+    let weights = activation::softmax(scores, 3);
+    let weights = match drop {
+        Some(drop) => dropout::composed(weights, drop),
+        None => weights,
+    };
+    weights.matmul(cut(v)).swap_dims(1, 2).reshape([batch, queries, width])
 }
 
 #[cfg(test)]
@@ -176,16 +205,19 @@ mod tests {
         let place = Place::cpu(Precision::F64);
         let random = |name: &str, keys: usize| {
             let mut stream = peftml_linalg::Seed::root(4).child(name).stream();
-            let numbers = (0..2 * keys * 3).map(|_| stream.normal()).collect();
-            place.tensor(numbers, [1, 2, keys, 3]).unwrap()
+            let numbers = (0..keys * 6).map(|_| stream.normal()).collect();
+            place.tensor(numbers, [1, keys, 6]).unwrap()
         };
         let (q, k, v) = (random("q", 4), random("k", 5), random("v", 5));
         let mask = |numbers: [f64; 5]| Some(place.tensor(numbers.to_vec(), [1, 5]).unwrap());
-        let first3 = |t: &Tensor<4>| t.clone().narrow(2, 0, 3);
-        let masked = attention(q.clone(), k.clone(), v.clone(), mask([1., 1., 1., 0., 0.]), None);
-        let short = attention(q.clone(), first3(&k), first3(&v), None, None);
-        let whole = attention(q, k, v, mask([1.0; 5]), None);
-        let distance = |a: &Tensor<4>, b: &Tensor<4>| {
+        let first3 = |t: &Tensor<3>| t.clone().narrow(1, 0, 3);
+        let on = |k: &Tensor<3>, v: &Tensor<3>, mask| {
+            attention([q.clone(), k.clone(), v.clone()], 2, mask, None)
+        };
+        let masked = on(&k, &v, mask([1., 1., 1., 0., 0.]));
+        let short = on(&first3(&k), &first3(&v), None);
+        let whole = on(&k, &v, mask([1.0; 5]));
+        let distance = |a: &Tensor<3>, b: &Tensor<3>| {
             let (a, b) = (values(a).unwrap(), values(b).unwrap());
             a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max)
         };

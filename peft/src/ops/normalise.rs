@@ -1,6 +1,7 @@
 //! Layer norm: `gamma (x - mean) / sqrt(variance + epsilon) + beta` along the last axis.
 
-use super::cpu::{self, LayerNorm, LayerNormMean, Operand};
+use super::cpu::{self, AddNorm, LayerNorm, LayerNormMean, Operand};
+use super::{Dropout, dropout};
 use burn::tensor::Tensor;
 
 /// Normalises the rows of `x` (rows x width); the variance is the biased one, as in PyTorch.
@@ -17,6 +18,42 @@ pub fn layer_norm_mean(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, epsilon:
     let operands = [Operand::of(&x), Operand::of(&gamma), Operand::of(&beta)];
     cpu::apply(LayerNormMean { groups, rows, width, epsilon }, operands)
         .unwrap_or_else(|| composed_mean(x, gamma, beta, epsilon))
+}
+
+/// `norm(x + dropout(y))` of rows x width, the end of an encoder's sublayer.
+pub fn add_norm(
+    x: Tensor<2>,
+    y: Tensor<2>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    mask: Option<Dropout>,
+) -> Tensor<2> {
+    let [rows, width] = x.dims();
+    let mask = mask.filter(|mask| mask.rate > 0.0);
+    if dropout::in_reach(rows * width) {
+        let operands = [Operand::of(&x), Operand::of(&y), Operand::of(&gamma), Operand::of(&beta)];
+        if let Some(z) = cpu::apply(AddNorm { rows, width, epsilon, mask }, operands) {
+            return z;
+        }
+    }
+    composed_add(x, y, gamma, beta, epsilon, mask)
+}
+
+/// The definition.
+pub(super) fn composed_add(
+    x: Tensor<2>,
+    y: Tensor<2>,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    epsilon: f64,
+    mask: Option<Dropout>,
+) -> Tensor<2> {
+    let y = match mask {
+        Some(mask) => dropout::composed(y, mask),
+        None => y,
+    };
+    composed(x + y, gamma, beta, epsilon)
 }
 
 /// The definition.

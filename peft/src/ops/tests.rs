@@ -175,6 +175,35 @@ fn layer_norm_is_its_composed_form() {
     });
 }
 
+#[test]
+fn the_end_of_a_sublayer_is_its_composed_form() {
+    for mask in [mask(7), None] {
+        check("add norm", 4, 400, &|case, composed| {
+            let (x, y) = (case.operand([400, 33]), case.operand([400, 33]));
+            let (gamma, beta) = (case.operand([33]), case.operand([33]));
+            let form = if composed { normalise::composed_add } else { add_norm };
+            form(x, y, gamma, beta, 1e-5, mask)
+        });
+    }
+}
+
+#[test]
+fn attention_is_its_composed_form() {
+    let (batch, queries, keys, width, heads) = (9, 5, 7, 12, 3);
+    for (hides, drop) in [(false, None), (true, None), (true, mask(8))] {
+        check("attention", 3, 64, &|case, composed| {
+            let q = case.operand([batch, queries, width]);
+            let (k, v) = (case.operand([batch, keys, width]), case.operand([batch, keys, width]));
+            // Every second sample hides its last keys, one hides all.
+            let seen = |b: usize, j: usize| b != 4 && (b.is_multiple_of(2) || j < 4);
+            let numbers = (0..batch * keys).map(|i| f64::from(u8::from(seen(i / keys, i % keys))));
+            let mask = case.place.tensor(numbers.collect(), [batch, keys]).unwrap();
+            let form = if composed { composed_attention } else { attention };
+            form([q, k, v], heads, hides.then_some(mask), drop).reshape([batch * queries, width])
+        });
+    }
+}
+
 fn map(case: &mut Case<'_>, inputs: usize, outputs: usize, rank: usize) -> LinearMap {
     // Of order 1 / sqrt(inputs), so that activations are of order 1.
     let scale = 1.0 / (inputs as f64).sqrt();

@@ -3,10 +3,12 @@
 //! With `h = (x - mean) / s`, `s = sqrt(variance + epsilon)` and `g = gamma dy`, width w:
 //! `dx = (g - sum(g)/w - h sum(g h)/w) / s`, `dgamma = sum over rows of dy h`, `dbeta` of `dy`.
 
+use super::activation::{add_row, dropped};
 use super::bridge::{Fused, Made};
 use super::number::{Number, sum};
 use super::parts::{by_rows, ranges, total};
 use super::wide::wide;
+use crate::ops::dropout::{Dropout, Lane};
 
 /// Mean and `1/s` of a row.
 #[derive(Clone, Copy)]
@@ -48,6 +50,17 @@ wide! {
         out: &mut [T],
     ) {
         scale(x, gamma, beta, moments, out);
+    }
+
+    /// `out = x + factor y`.
+    fn added<T: Number>(x: &[T], y: &[T], lane: Option<Lane<T>>, out: &mut [T]) {
+        let (x, y) = (&x[..out.len()], &y[..out.len()]);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = match lane {
+                Some(lane) => x[i] + y[i] * lane.factor(i),
+                None => x[i] + y[i],
+            };
+        }
     }
 
     /// The gradient `d` at a normalised row becomes the one at its `x`; adds to the sums for gamma and beta
@@ -188,7 +201,7 @@ impl Fused<3> for LayerNormMean {
                     let x = &x[row * width..][..width];
                     let m = norm_row(x, gamma, beta, epsilon, &mut normed);
                     kept.extend([m.mean, m.inverse]);
-                    super::activation::add_row(out, &normed);
+                    add_row(out, &normed);
                 }
                 out.iter_mut().for_each(|y| *y *= share);
             }
@@ -221,5 +234,82 @@ impl Fused<3> for LayerNormMean {
         });
         let (in_gamma, in_beta) = NormSums::totals(parts);
         [x_wanted.then_some(d), gamma_wanted.then_some(in_gamma), beta_wanted.then_some(in_beta)]
+    }
+}
+
+/// `norm(x + dropout(y))` of rows x width; operands x, y, gamma, beta.
+#[derive(Clone, Debug)]
+pub(in crate::ops) struct AddNorm {
+    pub(in crate::ops) rows: usize,
+    pub(in crate::ops) width: usize,
+    pub(in crate::ops) epsilon: f64,
+    pub(in crate::ops) mask: Option<Dropout>,
+}
+
+impl AddNorm {
+    fn lane<T: Number>(&self, row: usize) -> Option<Lane<T>> {
+        self.mask.map(|mask| mask.lane(row * self.width))
+    }
+}
+
+impl Fused<4> for AddNorm {
+    fn shape(&self) -> Vec<usize> {
+        vec![self.rows, self.width]
+    }
+
+    fn forward<T: Number>(&self, [x, y, gamma, beta]: [&[T]; 4], _: bool) -> Made<T> {
+        let (width, epsilon) = (self.width, T::of(self.epsilon));
+        let mut out = vec![T::ZERO; x.len()];
+        let parts = by_rows(&mut out, width, &ranges(self.rows), 8 * x.len(), |range, own| {
+            let mut kept = Vec::with_capacity(2 * range.len());
+            let mut total = vec![T::ZERO; width];
+            for (row, out) in range.zip(own.chunks_mut(width)) {
+                let at = row * width..(row + 1) * width;
+                added(&x[at.clone()], &y[at], self.lane(row), &mut total);
+                let m = norm_row(&total, gamma, beta, epsilon, out);
+                kept.extend([m.mean, m.inverse]);
+            }
+            kept
+        });
+        Made { output: out, kept: vec![parts.concat()] }
+    }
+
+    fn backward<T: Number>(
+        &self,
+        [x, y, gamma, _]: [&[T]; 4],
+        kept: &[&[T]],
+        gradient: &[T],
+        [x_wanted, y_wanted, gamma_wanted, beta_wanted]: [bool; 4],
+    ) -> [Option<Vec<T>>; 4] {
+        let width = self.width;
+        let mut d = gradient.to_vec();
+        let ranges = ranges(self.rows);
+        let parts = by_rows(&mut d, width, &ranges, 8 * x.len(), |range, own| {
+            let mut sums = NormSums::new(width, gamma_wanted || beta_wanted);
+            let mut total = vec![T::ZERO; width];
+            let mut in_y = vec![T::ZERO; if y_wanted { own.len() } else { 0 }];
+            for (i, d) in own.chunks_mut(width).enumerate() {
+                let row = range.start + i;
+                let at = row * width..(row + 1) * width;
+                added(&x[at.clone()], &y[at], self.lane(row), &mut total);
+                sums.back_row(&total, gamma, moments_of(kept[0], row), d);
+                if y_wanted {
+                    let own = &mut in_y[i * width..][..width];
+                    match self.lane(row) {
+                        Some(lane) => dropped(d, lane, own),
+                        None => own.copy_from_slice(d),
+                    }
+                }
+            }
+            (sums, in_y)
+        });
+        let (sums, in_y): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+        let (in_gamma, in_beta) = NormSums::totals(sums);
+        [
+            x_wanted.then_some(d),
+            y_wanted.then(|| in_y.concat()),
+            gamma_wanted.then_some(in_gamma),
+            beta_wanted.then_some(in_beta),
+        ]
     }
 }

@@ -31,6 +31,9 @@ pub(in crate::ops) trait Number:
     fn of(x: f64) -> Self;
     fn root(self) -> Self;
 
+    /// `self a + b`, rounded once.
+    fn times_plus(self, a: Self, b: Self) -> Self;
+
     /// `erf(x)`: within 3 units in the last place of 1.
     fn error_function(self) -> Self;
 
@@ -59,6 +62,11 @@ impl Number for f32 {
         self.sqrt()
     }
 
+    #[inline(always)]
+    fn times_plus(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
+    }
+
     /// `z P(z^2) / Q(z^2)`, least largest relative error on [0, 3.95], 2.1e-8; beyond 3.92 `erf` is 1 to
     /// half a unit in the last place.
     #[inline(always)]
@@ -67,18 +75,18 @@ impl Number for f32 {
         const END: f32 = 3.92;
         let z = self.clamp(-END, END);
         let u = z * z;
-        let p = 2.025_941_961e-6;
-        let p = p * u + 2.846_883_146e-4;
-        let p = p * u + 3.808_109_825e-3;
-        let p = p * u + 5.287_529_118e-2;
-        let p = p * u + 1.915_488_726e-1;
-        let p = p * u + 1.128_379_144;
-        let q = 3.783_218_326e-5;
-        let q = q * u + 1.170_716_501e-3;
-        let q = q * u + 1.505_498_420e-2;
-        let q = q * u + 1.145_590_610e-1;
-        let q = q * u + 5.030_884_442e-1;
-        let q = q * u + 1.0;
+        let p = 2.025_941_961e-6f32;
+        let p = p.mul_add(u, 2.846_883_146e-4);
+        let p = p.mul_add(u, 3.808_109_825e-3);
+        let p = p.mul_add(u, 5.287_529_118e-2);
+        let p = p.mul_add(u, 1.915_488_726e-1);
+        let p = p.mul_add(u, 1.128_379_144);
+        let q = 3.783_218_326e-5f32;
+        let q = q.mul_add(u, 1.170_716_501e-3);
+        let q = q.mul_add(u, 1.505_498_420e-2);
+        let q = q.mul_add(u, 1.145_590_610e-1);
+        let q = q.mul_add(u, 5.030_884_442e-1);
+        let q = q.mul_add(u, 1.0);
         z * p / q
     }
 
@@ -92,17 +100,17 @@ impl Number for f32 {
         const LN_2_HIGH: f32 = 0.693_359_375;
         const LN_2_LOW: f32 = -2.121_944_4e-4;
         let x = if self < -87.0 { -87.0 } else { self };
-        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
-        let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-        let e = 1.0 / 5040.0;
-        let e = e * r + 1.0 / 720.0;
-        let e = e * r + 1.0 / 120.0;
-        let e = e * r + 1.0 / 24.0;
-        let e = e * r + 1.0 / 6.0;
-        let e = e * r + 0.5;
-        let e = e * r + 1.0;
-        let e = e * r + 1.0;
+        let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
+        let e = 1.0f32 / 5040.0;
+        let e = e.mul_add(r, 1.0 / 720.0);
+        let e = e.mul_add(r, 1.0 / 120.0);
+        let e = e.mul_add(r, 1.0 / 24.0);
+        let e = e.mul_add(r, 1.0 / 6.0);
+        let e = e.mul_add(r, 0.5);
+        let e = e.mul_add(r, 1.0);
+        let e = e.mul_add(r, 1.0);
         let power = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
         if self < -87.0 { 0.0 } else { e * power }
     }
@@ -127,6 +135,11 @@ impl Number for f64 {
 
     fn root(self) -> Self {
         self.sqrt()
+    }
+
+    #[inline(always)]
+    fn times_plus(self, a: Self, b: Self) -> Self {
+        self.mul_add(a, b)
     }
 
     fn error_function(self) -> Self {
@@ -160,7 +173,7 @@ pub(in crate::ops) fn gelu_and_slope<T: Number>(x: T) -> (T, T) {
     let half = T::of(0.5);
     let share = half * ((x * T::of(std::f64::consts::FRAC_1_SQRT_2)).error_function() + T::ONE);
     let density = (-(x * x) * half).exp_negative() * T::of(INVERSE_ROOT_2_PI);
-    (x * share, share + x * density)
+    (x * share, x.times_plus(density, share))
 }
 
 /// The sum of `f` over the places of a row, in an order that lets eight places go at once.

@@ -83,8 +83,16 @@ pub(in crate::ops) fn add_product<T: Number>(out: &mut [T], a: MatRef<'_, T>, b:
 }
 
 fn accumulate<T: Number>(out: &mut [T], a: MatRef<'_, T>, b: MatRef<'_, T>, accum: Accum) {
-    let out = MatMut::from_row_major_slice_mut(out, a.nrows(), b.ncols());
-    matmul(out, accum, a, b, T::ONE, Par::Seq);
+    /// Wider results are made in blocks of columns: the right factor's then stay in a core's cache.
+    const COLUMNS: usize = 512;
+    let columns = b.ncols();
+    let mut out = MatMut::from_row_major_slice_mut(out, a.nrows(), columns);
+    let blocks = columns.div_ceil(COLUMNS);
+    for block in 0..blocks {
+        let (first, end) = (columns * block / blocks, columns * (block + 1) / blocks);
+        let out = out.as_mut().subcols_mut(first, end - first);
+        matmul(out, accum, a, b.subcols(first, end - first), T::ONE, Par::Seq);
+    }
 }
 
 #[cfg(test)]
