@@ -4,6 +4,7 @@
 //! standard error. Exit status 0; 1 where the work failed (a solver's refusal); 2 for bad usage or
 //! malformed input, with one sentence.
 
+mod adapt;
 mod adapters;
 mod bench;
 mod check;
@@ -85,6 +86,7 @@ enum Command {
     Evaluate(evaluate::Arguments),
     /// Take adapters from and to Hugging Face's format, merge them, look into them
     Adapters(adapters::Arguments),
+    Adapt(adapt::Arguments),
     Run(run::Arguments),
     Shard(shard::Arguments),
     Merge(merge::Arguments),
@@ -116,6 +118,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Tokenize(arguments) => tokenize::run(&arguments, &cli.common),
         Command::Evaluate(arguments) => evaluate::run(&arguments, &cli.common),
         Command::Adapters(arguments) => adapters::run(&arguments, &cli.common),
+        Command::Adapt(arguments) => adapt::run(&arguments, &cli.common),
         Command::Check(arguments) => check::run(&arguments, &cli.common),
         Command::Standard(arguments) => standard::run(&arguments, &cli.common),
         Command::Run(arguments) => self::run::run(&arguments, &cli.common),

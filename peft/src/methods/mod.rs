@@ -51,8 +51,16 @@ pub struct Entry {
 impl Entry {
     /// Whether it acts on the network as a whole: there is nothing to choose.
     pub fn acts_on_the_whole(&self) -> bool {
-        let configured = (self.configure)(toml::Table::new());
-        configured.is_ok_and(|configured| matches!(configured.kind, Kind::Input(_)))
+        self.is_of(|kind| matches!(kind, Kind::Input(_)))
+    }
+
+    /// Whether it acts on linear layers' weights.
+    pub fn acts_on_linear_layers(&self) -> bool {
+        self.is_of(|kind| matches!(kind, Kind::Weight(_)))
+    }
+
+    fn is_of(&self, kind: impl Fn(&Kind) -> bool) -> bool {
+        (self.configure)(toml::Table::new()).is_ok_and(|configured| kind(&configured.kind))
     }
 }
 

@@ -6,10 +6,12 @@
 //! guessed at: another architecture, a key that nothing asks for or a missing one is refused by name.
 
 mod config;
+mod examples;
 mod tokenizer;
 mod weights;
 
 pub(crate) use config::read as read_object;
+pub use examples::TextExamples;
 pub use tokenizer::{Encoded, Tokenizer};
 
 use crate::models::{Encoder, EncoderConfig, Family};
@@ -110,6 +112,22 @@ impl Pretrained {
             }
             archive.write(&new.join(WEIGHTS_FILE))
         })
+    }
+
+    /// The same without its head, with those weights of `base` that it needs.
+    ///
+    /// # Errors
+    /// [`PeftError::MissingParameter`] where `base` is another network's.
+    pub fn bare(&self, base: &Parameters) -> Result<Self, PeftError> {
+        let mut config = self.encoder.config().clone();
+        config.classes = 0;
+        let encoder = Encoder::new(config)?;
+        let kept = encoder.sites().parameters().iter().map(|spec| {
+            let missing = || PeftError::MissingParameter { name: spec.name.clone() };
+            Ok((spec.name.clone(), base.get(&spec.name).cloned().ok_or_else(missing)?))
+        });
+        let base = kept.collect::<Result<_, PeftError>>()?;
+        Ok(Self { encoder, base, description: self.description.clone() })
     }
 
     /// What the folder's `config.json` says.

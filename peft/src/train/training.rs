@@ -195,6 +195,11 @@ impl<'a> Training<'a> {
         Ok(all)
     }
 
+    /// The settings.
+    pub fn config(&self) -> &TrainingConfig {
+        &self.config
+    }
+
     /// The adapter, where the algorithm has one.
     pub fn adapter(&self) -> Option<&Adapter> {
         self.adapter.as_ref()
