@@ -13,6 +13,7 @@ mod failure;
 mod faults;
 mod flags;
 mod interop;
+mod licences;
 mod mutants;
 mod new_method;
 mod pairs;
@@ -50,6 +51,7 @@ const VERBS: &[&Verb] = &[
     &slurm::VERB,
     &walkthrough::VERB,
     &interop::VERB,
+    &licences::VERB,
     &ci::VERB,
 ];
 
