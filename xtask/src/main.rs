@@ -5,6 +5,7 @@
 //! failed, 2 for bad usage.
 
 mod bench;
+mod book;
 mod ci;
 mod compare;
 mod copies;
@@ -14,6 +15,7 @@ mod faults;
 mod flags;
 mod interop;
 mod licences;
+mod markdown;
 mod mutants;
 mod new_method;
 mod pairs;
@@ -52,6 +54,7 @@ const VERBS: &[&Verb] = &[
     &walkthrough::VERB,
     &interop::VERB,
     &licences::VERB,
+    &book::VERB,
     &ci::VERB,
 ];
 

@@ -114,7 +114,8 @@ impl List {
     /// What a line lacks.
     fn parse(text: &str) -> Result<Self, String> {
         let table: toml::Table = text.parse().map_err(|error| format!("{error}"))?;
-        let allowed = table.get("allowed").and_then(|t| t.as_table()).ok_or("[allowed] is missing")?;
+        let allowed =
+            table.get("allowed").and_then(|t| t.as_table()).ok_or("[allowed] is missing")?;
         for (licence, reason) in allowed {
             if reason.as_str().is_none_or(str::is_empty) {
                 return Err(format!("why `{licence}` is allowed is not said"));
@@ -175,7 +176,8 @@ impl List {
                 Err(problem) => problems.push(format!("{name}: `{stated}`: {problem}")),
                 Ok(expression) => {
                     if !expression.is_met_by(&self.allowed) {
-                        problems.push(format!("{name}: `{stated}` is not met by what {LIST} allows"));
+                        problems
+                            .push(format!("{name}: `{stated}` is not met by what {LIST} allows"));
                     }
                     expression.licences().iter().for_each(|licence| {
                         unused.remove(*licence);
@@ -248,7 +250,10 @@ mod tests {
             (package("bad", Some("MIT AND GPL-3.0-only")), "not met"),
             (package("bad", Some("MIT, ISC")), "expected"),
             (package("bad", None), "states no licence"),
-            (Package { source: Some("git+https://x".into()), ..package("bad", Some("MIT")) }, "git"),
+            (
+                Package { source: Some("git+https://x".into()), ..package("bad", Some("MIT")) },
+                "git",
+            ),
         ] {
             let found = with(package);
             assert_eq!(found.len(), 1, "{found:?}");

@@ -71,6 +71,25 @@ pub fn in_sources(tree: &Tree) -> Vec<Problem> {
     problems
 }
 
+/// Arrows that a manifest draws and no source: dependencies on members that nobody imports.
+pub fn unused(tree: &Tree) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for member in &tree.members {
+        for dependency in tree.dependencies(member) {
+            let Some(to) = tree.member(&dependency.package) else { continue };
+            let name = crate_name(to);
+            let mut paths = tree.sources_in(&member.folder).flat_map(|source| &source.paths);
+            if !paths.any(|path| path.segments[0] == name) {
+                let line = line_of_key(&member.text, &dependency.key);
+                let message = format!("no source of `{}` imports `{}`", member.folder, to.folder);
+                let manifest = format!("{}/Cargo.toml", member.folder);
+                problems.push(Problem::new(&manifest, line, message));
+            }
+        }
+    }
+    problems
+}
+
 /// `pub use` of another member: what a crate offers is its own.
 pub fn re_exports(tree: &Tree) -> Vec<Problem> {
     let mut problems = Vec::new();

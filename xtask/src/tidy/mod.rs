@@ -5,8 +5,11 @@
 
 mod architecture;
 mod arrows;
+mod book;
 mod files;
 mod libraries;
+mod links;
+mod modules;
 mod randomness;
 mod source;
 mod tree;
@@ -65,11 +68,13 @@ impl Check {
 const CHECKS: &[Check] = &[
     Check { name: "arrows", find: arrows::in_manifests },
     Check { name: "imports", find: arrows::in_sources },
+    Check { name: "unused", find: arrows::unused },
     Check { name: "re-exports", find: arrows::re_exports },
     Check { name: "manifests", find: architecture::manifests },
     Check { name: "toolchain", find: architecture::toolchain },
     Check { name: "dependencies", find: architecture::dependencies },
     Check { name: "picture", find: architecture::picture },
+    Check { name: "modules", find: modules::picture },
     Check { name: "quiet", find: libraries::quiet },
     Check { name: "printing", find: libraries::printing },
     Check { name: "state", find: libraries::state },
@@ -80,6 +85,9 @@ const CHECKS: &[Check] = &[
     Check { name: "unfinished", find: unfinished::code },
     Check { name: "notes", find: unfinished::notes },
     Check { name: "unsafe", find: unsafe_code::without_proof },
+    Check { name: "links", find: links::relative },
+    Check { name: "book", find: book::chapters },
+    Check { name: "verdicts", find: book::verdicts },
     Check { name: "places", find: files::machine_places },
     Check { name: "hosts", find: files::registry_hosts },
     Check { name: "junk", find: files::junk },
@@ -165,12 +173,33 @@ mod tests {
             "solvers/src/lib.rs",
             "use peftml_theory::Objective;\nfn first(x: &[f64]) -> f64 {\n    // SAFETY: the caller's slice is not empty.\n    unsafe { *x.get_unchecked(0) }\n}\n",
         ),
-        ("experiments/src/lib.rs", "pub mod cli;\n"),
+        (
+            "experiments/src/lib.rs",
+            "pub mod cli;\npub fn name() -> Name { peftml_solvers::name() }\n",
+        ),
         ("experiments/src/cli.rs", "pub fn main() { eprintln!(\"ready\"); }\n"),
         ("xtask/src/main.rs", "fn main() { println!(\"{:?}\", std::env::args()); }\n"),
         (
+            "book/SUMMARY.md",
+            "# Summary\n- [Book](start.md)\n- [Later]()\n- [B](../docs/b.md)\n- [House](../ARCHITECTURE.md)\n- [C](../docs/claims.md)\n",
+        ),
+        ("book/start.md", "# Start\n$x^2$ [code](../theory/src/lib.rs)\n\n<!-- claims: C1 -->\n"),
+        (
+            "docs/claims.md",
+            "# Claims\n| claim | statement | evidence |\n|---|---|---|\n| `C1.a` | x | exact |\n",
+        ),
+        (
+            "docs/results/claims.csv",
+            "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision\nC1.a,holds,exact,0.0,=,0.0,0.0,caught,quick,r\n",
+        ),
+        ("experiments/src/claims/a.rs", "pub const CLAIMS: &[&str] = &[\"C1.a\"];\n"),
+        (
+            "docs/b.md",
+            "# B, `c`\n[a](../ARCHITECTURE.md#dependencies) [b](#b-c) [d](claims.md) [e](https://x.y/z#w) `[f](g.md)`\n",
+        ),
+        (
             "ARCHITECTURE.md",
-            "# House\n```mermaid\ngraph TD\n  experiments --> solvers\n  solvers --> theory\n  theory --> linalg\n  xtask\n```\n## Dependencies\n| crate | earns |\n|---|---|\n| `faer` | products |\n## Rest\n",
+            "# House\n```mermaid\ngraph TD\n  experiments --> solvers\n  solvers --> theory\n  theory --> linalg\n  xtask\n```\n## Modules\n```text\n```\n## Dependencies\n| crate | earns |\n|---|---|\n| `faer` | products |\n## Rest\n",
         ),
     ];
 
@@ -190,6 +219,18 @@ mod tests {
         ),
         ("imports", "theory/tests/up.rs", "//! Up.\nuse peftml_solvers as below;\n", 2),
         ("imports", "xtask/src/verb.rs", "fn f() -> usize { ::peftml_linalg::size() }\n", 1),
+        (
+            "unused",
+            "experiments/Cargo.toml",
+            "[package]\nname = \"peftml-experiments\"\n[lints]\nworkspace = true\n[dependencies]\npeftml-solvers.workspace = true\npeftml-theory.workspace = true\n",
+            7,
+        ),
+        (
+            "modules",
+            "ARCHITECTURE.md",
+            "```mermaid\n  experiments --> solvers\n  solvers --> theory\n  theory --> linalg\n  xtask\n```\n## Modules\n```text\nlinalg\n  a\n```\n## Dependencies\n| `faer` | products |\n",
+            10,
+        ),
         ("re-exports", "solvers/src/more.rs", "pub use ::peftml_theory::Objective;\n", 1),
         (
             "manifests",
@@ -283,6 +324,19 @@ mod tests {
             3,
         ),
         ("unsafe", "linalg/src/a.rs", "impl A {\n    /// Fast.\n    unsafe fn f() {}\n}\n", 3),
+        ("links", "docs/a.md", "# A\n[gone](c.md)\n", 2),
+        ("links", "docs/a.md", "# A\n\n[a](#a), [b](../docs/a.md#b)\n", 3),
+        ("links", "docs/a.md", "![](../docs)\n", 1),
+        ("links", "docs/a.md", "[up](../../a.md)\n", 1),
+        ("links", "docs/a.md", "[a][b]\n\n[b]: ../Cargo.toml\n", 1),
+        ("book", "book/extra.md", "# Nowhere\n", 0),
+        ("book", "docs/b.md", "# B\n\n[folder](../docs)\n", 3),
+        (
+            "verdicts",
+            "docs/results/claims.csv",
+            "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision\nC1.a,fails,exact,1.0,=,0.0,0.0,caught,quick,r\n",
+            2,
+        ),
         ("places", "docs/a.md", concat!("see\nthe file /ho", "me/someone/x\n"), 2),
         ("hosts", ".cargo/config.toml", "[source.crates-io]\nreplace-with = \"mirror\"\n", 1),
         (
@@ -327,8 +381,10 @@ mod tests {
                     problems(&root, check).into_iter().map(|p| (p.file, p.line)).collect();
                 if check.name == *name {
                     assert_eq!(found, [(file.to_string(), *line)], "{name}: {text}");
-                } else if !["picture", "dependencies"].contains(&check.name) {
-                    // A changed manifest may well change the picture too.
+                } else if !["picture", "modules", "dependencies", "unused", "book"]
+                    .contains(&check.name)
+                {
+                    // A changed manifest may well change the pictures too, and a document the book.
                     assert_eq!(found, [], "{} on what is planted for {name}: {text}", check.name);
                 }
             }
