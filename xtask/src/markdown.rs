@@ -16,6 +16,8 @@ pub struct Page {
     pub drawings: Vec<(Range<usize>, String)>,
     /// Comments on a line of their own, `<!-- name: value -->`.
     pub directives: Vec<Directive>,
+    /// Lines with a dollar that is no formula's, where formulas are read.
+    pub dollars: Vec<usize>,
     /// What is emphasised, by line.
     pub emphasised: Vec<(usize, String)>,
 }
@@ -85,8 +87,10 @@ impl Page {
         let mut page = Self::default();
         let mut heading: Option<String> = None;
         let mut drawing: Option<(Range<usize>, String)> = None;
+        let mut in_code = false;
         for (event, range) in Parser::new_ext(text, options).into_offset_iter() {
             let line = line_of(range.start);
+            let is_text = matches!(event, Event::Text(_)) && !in_code;
             match event {
                 Event::Start(Tag::Link { dest_url, .. }) => {
                     page.links.push(link(text, range, &dest_url, false, line));
@@ -101,12 +105,20 @@ impl Page {
                 }
                 Event::Start(Tag::CodeBlock(kind)) => {
                     use pulldown_cmark::CodeBlockKind::Fenced;
+                    in_code = true;
                     if matches!(&kind, Fenced(info) if info.as_ref() == "mermaid") {
                         drawing = Some((range, String::new()));
                     }
                 }
-                Event::End(TagEnd::CodeBlock) => page.drawings.extend(drawing.take()),
+                Event::End(TagEnd::CodeBlock) => {
+                    in_code = false;
+                    page.drawings.extend(drawing.take());
+                }
                 Event::Text(words) | Event::Code(words) => {
+                    let told = page.dollars.last() == Some(&line);
+                    if formulas && is_text && words.contains('$') && !told {
+                        page.dollars.push(line);
+                    }
                     if let Some(heading) = &mut heading {
                         *heading += &words;
                     }
@@ -226,6 +238,10 @@ mod tests {
         assert_eq!(found, [("x_1", false), ("y^2", true)]);
         assert_eq!(&text[page.formulas[0].range.clone()], "$x_1$");
         assert!(Page::parse(text, false).formulas.is_empty());
+        assert_eq!(page.dollars, [] as [usize; 0]);
+        // A line that starts as a list's entry does ends the formula before its end.
+        let page = Page::parse("`$`\n```\n$ ls\n```\n$$\nx\n+ y\n$$\n", true);
+        assert_eq!(page.dollars, [5, 8]);
     }
 
     #[test]

@@ -95,7 +95,8 @@ fn table(list: &str, before: &str, verdicts: &str, origin: &str) -> Result<Strin
         let keys = ["id", "verdict", "kind", "measured", "relation", "bound", "tolerance"];
         let mut cells: Vec<String> = keys.iter().map(|key| cell(&verdict[*key])).collect();
         cells.push(cell(&verdict["control"]["outcome"]));
-        let row = format!("{},{origin}", cells.join(","));
+        let decided = decided(&verdict).replace('"', "'");
+        let row = format!("{},{origin},\"{decided}\"", cells.join(","));
         rows.insert(id(&row), row);
     }
     let place = |id: &str| list.find(&format!("| `{id}` |")).unwrap_or(usize::MAX);
@@ -104,6 +105,15 @@ fn table(list: &str, before: &str, verdicts: &str, origin: &str) -> Result<Strin
     ordered.sort();
     let rows: String = ordered.into_iter().map(|(_, row)| row + "\n").collect();
     Ok(format!("{HEADER}\n{rows}"))
+}
+
+/// What was measured in the check that decided: the one whose figures the verdict has.
+fn decided(verdict: &Value) -> &str {
+    let checks = verdict["checks"].as_array().map_or(&[][..], Vec::as_slice);
+    let same = |check: &&Value| {
+        ["measured", "bound", "tolerance"].iter().all(|key| check[*key] == verdict[*key])
+    };
+    checks.iter().find(same).and_then(|check| check["what"].as_str()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -116,12 +126,12 @@ mod tests {
         let before = format!("{HEADER}\nC2.a,old\nC1.a,kept\n");
         let line = |id: &str| {
             format!(
-                r#"{{"id":"{id}","verdict":"holds","kind":"exact","measured":0.5,"relation":"<=","bound":1.0,"tolerance":1e-12,"control":{{"outcome":"caught"}}}}"#
+                r#"{{"id":"{id}","verdict":"holds","kind":"exact","measured":0.5,"relation":"<=","bound":1.0,"tolerance":1e-12,"control":{{"outcome":"caught"}},"checks":[{{"what":"no","measured":0.1}},{{"what":"a, b","measured":0.5,"bound":1.0,"tolerance":1e-12}}]}}"#
             )
         };
         let verdicts = line("C2.a") + "\n" + &line("C1.b") + "\n";
         let table = table(list, &before, &verdicts, "quick,abc").unwrap();
-        let row = "holds,exact,0.5,<=,1.0,1e-12,caught,quick,abc";
+        let row = "holds,exact,0.5,<=,1.0,1e-12,caught,quick,abc,\"a, b\"";
         assert_eq!(table, format!("{HEADER}\nC1.b,{row}\nC1.a,kept\nC2.a,{row}\n"));
     }
 }

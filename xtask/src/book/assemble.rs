@@ -142,6 +142,11 @@ impl<'a> Book<'_, 'a> {
                 edits.push((range, new));
             }
         }
+        for line in page.dollars {
+            let message =
+                "a `$` that begins or ends no formula; does a line of it start like a list?";
+            self.trouble(path, line, message);
+        }
         for formula in page.formulas {
             match formulas::mathml(&formula.latex, formula.display) {
                 Ok(mathml) if formula.display => {
@@ -274,6 +279,7 @@ mod tests {
             ("book/start.md", "\n[folder](../docs)\n", 2, "name a file"),
             ("book/start.md", "a\n\n$\\frac{a}$\n", 3, "frac"),
             ("book/start.md", "a\n\n<!-- claims: C9 -->\n", 3, "nothing answers"),
+            ("book/start.md", "costs 3 $ a day\n", 1, "no formula"),
             (
                 SUMMARY,
                 "- [S](start.md)\n- [A](../docs/a.md)\n- [A](../docs/a.md)\n- [T](../TOP.md)\n",

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const LIST: &str = "docs/claims.md";
 /// Their last verdicts, written by `cargo xtask verify --record`.
 pub const VERDICTS: &str = "docs/results/claims.csv";
-/// The columns of [`VERDICTS`].
+/// The columns of [`VERDICTS`]; `what` is measured, in quotes.
 pub const HEADER: &str =
-    "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision";
+    "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision,what";
 const SOURCES: &str = "experiments/src/claims/";
 
 /// A claim as it is listed.
@@ -78,7 +78,10 @@ fn listed<'a>(files: &Files<'a>) -> Vec<Listed<'a>> {
 
 fn verdicts<'a>(files: &Files<'a>) -> BTreeMap<&'a str, Verdict<'a>> {
     let rows = text(files, VERDICTS).lines().enumerate().skip(1).map(|(index, row)| {
-        let cells: Vec<&str> = row.split(',').collect();
+        // The last one may hold commas.
+        let columns = HEADER.split(',').count();
+        let cells: Vec<&str> =
+            row.splitn(columns, ',').map(|cell| cell.trim_matches('"')).collect();
         (cells[0], Verdict { line: index + 1, cells })
     });
     rows.collect()
@@ -165,18 +168,33 @@ pub fn table(files: &Files<'_>, path: &str, wanted: &str) -> Option<String> {
     for claim in listed(files).iter().filter(|claim| family(claim.id) == wanted) {
         let way = source(files, claim.id).map(|source| markdown::way(path, source));
         let link = format!("[`{}`]({})", claim.id, way.unwrap_or_default());
-        let (verdict, comparison) = match verdicts.get(claim.id) {
-            Some(verdict) => (verdict.cell("verdict"), verdict.comparison()),
+        let evidence = claim.evidence.split(',').next().unwrap_or_default();
+        let (verdict, measured) = match verdicts.get(claim.id) {
+            Some(verdict) => {
+                let what = plain(verdict.cell("what"));
+                let measured = format!("<br><small>{what}: {}</small>", verdict.comparison());
+                (verdict.cell("verdict"), measured)
+            }
             None => ("not verified yet", String::new()),
         };
-        rows += &format!(
-            "| {link} | {} | **{verdict}**, {} | {comparison} |\n",
-            claim.statement,
-            claim.evidence.split(',').next().unwrap_or_default()
-        );
+        let statement = claim.statement;
+        rows += &format!("| {link}<br>**{verdict}**, {evidence} | {statement}{measured} |\n");
     }
-    let head = "| claim | statement | verdict | measured |\n|---|---|---|---|\n";
+    let head = "| claim, verdict, evidence | statement, and what was measured |\n|---|---|\n";
     (!rows.is_empty()).then(|| format!("{head}{rows}"))
+}
+
+/// Text as it stands, in a cell of a table.
+fn plain(text: &str) -> String {
+    let mut plain = String::new();
+    for sign in text.chars() {
+        match sign {
+            '<' => plain += "&lt;",
+            '|' | '*' | '_' | '`' | '[' | ']' => plain.extend(['\\', sign]),
+            _ => plain.push(sign),
+        }
+    }
+    plain
 }
 
 /// One sentence on all verdicts.
@@ -217,7 +235,7 @@ mod tests {
 
     fn verdicts_text() -> String {
         format!(
-            "{HEADER}\nC1.a,holds,exact,0.0,=,0.0,0.0,caught,quick,r\nC1.b,refuted,statistical,0.25,<=,0.2,0.01,caught,quick,r\nC2.a,holds,interval,0.299735755852,>=,0.0,1e-12,caught,quick,r\n"
+            "{HEADER}\nC1.a,holds,exact,0.0,=,0.0,0.0,caught,quick,r,\"a, b\"\nC1.b,refuted,statistical,0.25,<=,0.2,0.01,caught,quick,r,\"A_t|*\"\nC2.a,holds,interval,0.299735755852,>=,0.0,1e-12,caught,quick,r,\"c\"\n"
         )
     }
 
@@ -239,8 +257,12 @@ mod tests {
         assert_eq!(problems(&files), []);
         assert_eq!(families(&files), ["C1", "C2"]);
         let table = table(&files, "book/theory.md", "C1").unwrap();
-        assert!(table.contains("| [`C1.a`](../experiments/src/claims/one.rs) | \\|x\\| = 1 | **holds**, exact | 0 = 0 |"), "{table}");
-        assert!(table.contains("**refuted**, statistical | 0.250 ≤ 0.200 + 0.0100 |"), "{table}");
+        for row in [
+            "| [`C1.a`](../experiments/src/claims/one.rs)<br>**holds**, exact | \\|x\\| = 1<br><small>a, b: 0 = 0</small> |",
+            "<br>**refuted**, statistical | y<br><small>A\\_t\\|\\*: 0.250 ≤ 0.200 + 0.0100</small> |",
+        ] {
+            assert!(table.contains(row), "{table}");
+        }
         assert_eq!(super::table(&files, "book/theory.md", "C3"), None);
         assert!(summary(&files).contains("3 claims 2 hold and 1 are refuted"));
     }

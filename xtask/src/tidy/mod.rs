@@ -190,7 +190,7 @@ mod tests {
         ),
         (
             "docs/results/claims.csv",
-            "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision\nC1.a,holds,exact,0.0,=,0.0,0.0,caught,quick,r\n",
+            "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision,what\nC1.a,holds,exact,0.0,=,0.0,0.0,caught,quick,r,\"a\"\n",
         ),
         ("experiments/src/claims/a.rs", "pub const CLAIMS: &[&str] = &[\"C1.a\"];\n"),
         (
@@ -334,7 +334,7 @@ mod tests {
         (
             "verdicts",
             "docs/results/claims.csv",
-            "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision\nC1.a,fails,exact,1.0,=,0.0,0.0,caught,quick,r\n",
+            "claim,verdict,kind,measured,relation,bound,tolerance,control,scale,revision,what\nC1.a,fails,exact,1.0,=,0.0,0.0,caught,quick,r,\"a\"\n",
             2,
         ),
         ("places", "docs/a.md", concat!("see\nthe file /ho", "me/someone/x\n"), 2),
