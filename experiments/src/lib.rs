@@ -13,6 +13,7 @@ pub mod grid;
 pub mod linear;
 #[cfg(test)]
 mod recut;
+pub mod reference;
 pub mod report;
 pub mod runs;
 pub mod shallow;

@@ -1,7 +1,7 @@
 //! The suites: one line each. Everything else iterates over this list.
 
 use crate::comparison::ComparisonStudy;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, Leaf};
 use crate::linear::LinearStudy;
 use crate::runs::Study;
 use crate::shallow::ShallowStudy;
@@ -14,17 +14,43 @@ use toml::{Table, Value};
 struct Suite {
     name: &'static str,
     open: fn(&Table) -> Result<Box<dyn Study>, ConfigError>,
+    /// What its leaves mean.
+    leaves: &'static [Leaf],
 }
 
 const SUITES: &[Suite] = &[
-    Suite { name: "linear", open: |table| Ok(Box::new(LinearStudy::new(table)?)) },
-    Suite { name: "shallow", open: |table| Ok(Box::new(ShallowStudy::new(table)?)) },
-    Suite { name: "solvers", open: |table| Ok(Box::new(ComparisonStudy::new(table)?)) },
-    Suite { name: "theory", open: |table| Ok(Box::new(TheoryStudy::new(table)?)) },
+    Suite {
+        name: "linear",
+        open: |table| Ok(Box::new(LinearStudy::new(table)?)),
+        leaves: crate::linear::config::LEAVES,
+    },
+    Suite {
+        name: "shallow",
+        open: |table| Ok(Box::new(ShallowStudy::new(table)?)),
+        leaves: crate::shallow::config::LEAVES,
+    },
+    Suite {
+        name: "solvers",
+        open: |table| Ok(Box::new(ComparisonStudy::new(table)?)),
+        leaves: crate::comparison::config::LEAVES,
+    },
+    Suite {
+        name: "theory",
+        open: |table| Ok(Box::new(TheoryStudy::new(table)?)),
+        leaves: crate::theory::LEAVES,
+    },
     #[cfg(feature = "networks")]
-    Suite { name: "vision", open: |table| Ok(Box::new(VisionStudy::new(table)?)) },
+    Suite {
+        name: "vision",
+        open: |table| Ok(Box::new(VisionStudy::new(table)?)),
+        leaves: crate::vision::config::LEAVES,
+    },
     #[cfg(not(feature = "networks"))]
-    Suite { name: "vision", open: |_| Err(ConfigError::NeedsNetworks { suite: "vision" }) },
+    Suite {
+        name: "vision",
+        open: |_| Err(ConfigError::NeedsNetworks { suite: "vision" }),
+        leaves: &[],
+    },
 ];
 
 /// The study of a complete configuration, by its leaf `suite`.
@@ -40,4 +66,9 @@ pub fn open(table: &Table) -> Result<Box<dyn Study>, ConfigError> {
             known: SUITES.iter().map(|suite| suite.name).collect::<Vec<_>>().join(", "),
         }),
     }
+}
+
+/// Names of the suites and what their leaves mean; the list of one that this binary lacks is empty.
+pub fn leaves() -> impl Iterator<Item = (&'static str, &'static [Leaf])> {
+    SUITES.iter().map(|suite| (suite.name, suite.leaves))
 }

@@ -92,7 +92,7 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
             let mut command = workspace::cargo()?;
             command.args(["run", "--release", "--quiet", "--package"]);
             if name == NETWORKS {
-                command.args(["peftml-experiments", "--features", "networks"]);
+                command.arg("peftml-experiments");
             } else {
                 command.arg("peftml-benches");
             }

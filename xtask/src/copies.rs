@@ -16,7 +16,7 @@ pub fn tracked(root: &Path) -> Result<Vec<PathBuf>, Failure> {
     outcome?;
     let files = list.split_terminator('\0').map(PathBuf::from);
     // Files that are deleted and not yet committed are listed as well.
-    Ok(files.filter(|file| root.join(file).is_file()).collect())
+    Ok(files.filter(|file| root.join(file).exists()).collect())
 }
 
 /// Copies `files` from `root` to `tree` with their times: cargo builds again what is newer.
@@ -32,9 +32,17 @@ pub fn copy(root: &Path, files: &[PathBuf], tree: &Path) -> Result<(), Failure> 
     Ok(())
 }
 
-fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
+/// Copies one file with its times; folders that it needs are made.
+///
+/// # Errors
+/// As the file system fails.
+pub fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
     if let Some(folder) = to.parent() {
         std::fs::create_dir_all(folder)?;
+    }
+    #[cfg(unix)]
+    if from.is_symlink() {
+        return std::os::unix::fs::symlink(std::fs::read_link(from)?, to);
     }
     std::fs::copy(from, to)?;
     let changed = std::fs::metadata(from)?.modified()?;

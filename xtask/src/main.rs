@@ -19,6 +19,7 @@ mod markdown;
 mod mutants;
 mod new_method;
 mod pairs;
+mod release_check;
 mod removal;
 mod report;
 mod reproduce;
@@ -55,6 +56,7 @@ const VERBS: &[&Verb] = &[
     &interop::VERB,
     &licences::VERB,
     &book::VERB,
+    &release_check::VERB,
     &ci::VERB,
 ];
 

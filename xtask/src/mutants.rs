@@ -22,6 +22,7 @@ fn run(_: &Parsed) -> Result<(), Failure> {
         "--release",
         "-p",
         "peftml-experiments",
+        "--no-default-features",
         "--test",
         "mutants",
         "--",

@@ -101,9 +101,10 @@ impl Copy {
         match (runs, tests.is_empty()) {
             (true, _) => command.args(tests),
             (false, _) => command
-                .args(["--package", "peftml-experiments", "--features", workspace::NETWORKS])
+                .args(["--package", "peftml-experiments", "--features", workspace::CHECKED])
                 .arg("--tests"),
         };
+        workspace::without_cuda(&mut command);
         if std::env::var_os("CARGO_TARGET_DIR").is_none() {
             command.env("CARGO_TARGET_DIR", root.join("target"));
         }

@@ -24,6 +24,8 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
     command.arg("test");
     if parsed.has("--all") {
         command.args(["--workspace", "--features", workspace::NETWORKS]);
+    } else {
+        command.arg("--no-default-features");
     }
     workspace::run(command.args(&parsed.rest))
 }

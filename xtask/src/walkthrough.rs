@@ -7,11 +7,12 @@
 //! within a line, and alone on a line for any lines, also none. A block whose info string holds
 //! `file=PATH` is a file that the reader writes. A line `<!-- needs python: MODULES -->` names what
 //! Python must have. Where `python3` lacks them, an environment that has them is made below the target
-//! folder; where that cannot be, the walkthrough is skipped, and that is said.
+//! folder; where that cannot be, the walkthrough is skipped, and that is said. `<!-- needs built: networks -->`
+//! says that dependencies take long to build: those that this workspace has built are copied.
 
 use crate::failure::Failure;
 use crate::flags::{Flag, Parsed, Verb};
-use crate::{copies, workspace};
+use crate::{copies, pairs, workspace};
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -49,6 +50,8 @@ enum Step {
 #[derive(Debug, PartialEq)]
 struct Walkthrough {
     python_modules: Vec<String>,
+    /// Whether dependencies that are built already are worth a copy.
+    copies_dependencies: bool,
     steps: Vec<Step>,
 }
 
@@ -97,7 +100,11 @@ fn chosen(root: &Path, names: &[String]) -> Result<Vec<String>, Failure> {
 /// # Errors
 /// Line and problem.
 fn parse(text: &str) -> Result<Walkthrough, (usize, String)> {
-    let mut walkthrough = Walkthrough { python_modules: Vec::new(), steps: Vec::new() };
+    let mut walkthrough = Walkthrough {
+        python_modules: Vec::new(),
+        copies_dependencies: text.lines().any(|line| line == "<!-- needs built: networks -->"),
+        steps: Vec::new(),
+    };
     let mut lines = text.lines().enumerate();
     while let Some((at, line)) = lines.next() {
         let needs = line.strip_prefix("<!-- needs python:").and_then(|l| l.strip_suffix("-->"));
@@ -163,6 +170,9 @@ fn walk(
             .map_err(|error| Failure::Work(format!("{}: {error}", tree.display())))?;
     }
     copy_tree(root, tree)?;
+    if walkthrough.copies_dependencies {
+        copy_dependencies(&pairs::target(root), &tree.join("target"))?;
+    }
     let mut commands = 0;
     for step in &walkthrough.steps {
         match step {
@@ -253,6 +263,36 @@ fn copy_tree(root: &Path, tree: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Copies what has been built of dependencies in the `dev` profile. The workspace's own crates are not among
+/// it: a copy of the tree changes them.
+fn copy_dependencies(from: &Path, to: &Path) -> Result<(), Failure> {
+    let own = |name: &str| ["peftml", "libpeftml", "xtask"].iter().any(|own| name.starts_with(own));
+    for folder in ["debug/.fingerprint", "debug/build", "debug/deps"] {
+        let Ok(entries) = std::fs::read_dir(from.join(folder)) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let target = to.join(folder).join(&name);
+            if !own(&name.to_string_lossy()) && !target.exists() {
+                copy_all(&entry.path(), &target)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A file, or a folder with all that is in it, with the times that cargo compares.
+fn copy_all(from: &Path, to: &Path) -> Result<(), Failure> {
+    let trouble = |error: std::io::Error| Failure::Work(format!("{}: {error}", from.display()));
+    if !from.is_dir() {
+        return copies::copy_file(from, to).map_err(trouble);
+    }
+    for entry in std::fs::read_dir(from).map_err(trouble)? {
+        let entry = entry.map_err(trouble)?;
+        copy_all(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
 /// The search path on which `python3` has `modules`, made where it can be.
 fn programs(home: &Path, modules: &[String]) -> Option<OsString> {
     let inherited = std::env::var_os("PATH").unwrap_or_default();
@@ -307,6 +347,8 @@ mod tests {
     fn files_and_commands_are_read_with_what_they_show() {
         let walkthrough = parse(TEXT).unwrap();
         assert_eq!(walkthrough.python_modules, ["numpy"]);
+        assert!(!walkthrough.copies_dependencies);
+        assert!(parse("<!-- needs built: networks -->\n").unwrap().copies_dependencies);
         let command = |line, command: &str, expected: &str| Step::Command {
             line,
             command: command.into(),

@@ -86,6 +86,17 @@ pub fn handed_on(status: ExitStatus) -> Result<(), Failure> {
 /// The feature that pulls in networks, for commands that run over the whole workspace.
 pub const NETWORKS: &str = "peftml-experiments/networks";
 
+/// Features of what is checked and not run, all of them, so that one check of the dependencies serves all.
+pub const CHECKED: &str = "peftml-experiments/networks,peftml-peft/cuda";
+
+/// Says to `command` which CUDA to assume where there is none: checking needs its interface alone.
+pub fn without_cuda(command: &mut Command) -> &mut Command {
+    if std::env::var_os("CUDARC_CUDA_VERSION").is_none() {
+        command.env("CUDARC_CUDA_VERSION", "13000");
+    }
+    command
+}
+
 /// Suites that need the feature `networks`, which takes many minutes more to build.
 const NETWORK_SUITES: [&str; 2] = ["vision", "language"];
 
@@ -97,8 +108,8 @@ pub fn build_peftml(suite: Option<&str>) -> Result<PathBuf, Failure> {
     let mut command = cargo()?;
     command.args(["build", "--release", "--package", "peftml-experiments", "--bin", "peftml"]);
     command.arg("--message-format=json-render-diagnostics");
-    if suite.is_some_and(|suite| NETWORK_SUITES.contains(&suite)) {
-        command.args(["--features", "networks"]);
+    if !suite.is_some_and(|suite| NETWORK_SUITES.contains(&suite)) {
+        command.arg("--no-default-features");
     }
     let (output, outcome) = capture(&mut command)?;
     outcome?;

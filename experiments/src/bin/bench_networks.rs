@@ -25,7 +25,7 @@ use std::time::Instant;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const SCRIPT: &str = include_str!("../../../benches/peers/networks_torch.py");
+const SCRIPT: &str = include_str!("../../peers/networks_torch.py");
 
 /// Blocks are neither mapped one by one nor given back.
 const KEEPING: [(&str, &str); 3] = [

@@ -93,7 +93,9 @@ mod with_networks {
     use peftml_peft::train::{
         Algorithm, Evaluation, InnerState, Rounds, Training, TrainingConfig, TrainingState,
     };
-    use peftml_peft::{AdapterConfig, Network as _, Place, Precision, Targets, Task, exchange};
+    use peftml_peft::{
+        AdapterConfig, Network as _, Place, Precision, Targets, Task, exchange, store,
+    };
     use serde_json::{Value, json};
     use std::collections::BTreeSet;
     use std::ops::ControlFlow;
@@ -351,8 +353,14 @@ mod with_networks {
             (Way::FineTune, Some(adapter), Some(theta)) => {
                 let name = arguments.model.to_str();
                 let sites = model.encoder.sites();
-                exchange::export_adapter(&arguments.out, adapter, theta, sites, name)
-                    .map_err(failure)?;
+                // What Hugging Face's format lacks is kept in ours, with its numbers all the same.
+                match adapter.entry().hugging_face {
+                    Some(_) => {
+                        exchange::export_adapter(&arguments.out, adapter, theta, sites, name)
+                    }
+                    None => store::save_new_adapter(&arguments.out, adapter, theta, Precision::F32),
+                }
+                .map_err(failure)?;
                 let text = format!("{:#}\n", json!(labels.first()));
                 peftml_data::npz::stage_text(&arguments.out.join("labels.json"), &text)?
                     .commit()?;

@@ -18,6 +18,7 @@ mod methods;
 mod networks;
 mod output;
 mod pool;
+mod reference;
 mod report;
 mod run;
 mod shard;
@@ -95,6 +96,9 @@ enum Command {
     Export(export::Arguments),
     /// Verify the theory's claims
     Verify(verify::Arguments),
+    Reference(reference::Arguments),
+    Completions(reference::CompletionsArguments),
+    Man(reference::ManArguments),
 }
 
 /// Runs the command line of this process.
@@ -128,6 +132,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Report(arguments) => report::run(&arguments, &cli.common),
         Command::Export(arguments) => export::run(&arguments, &cli.common),
         Command::Verify(arguments) => verify::run(&arguments, &cli.common),
+        Command::Reference(arguments) => self::reference::run(&arguments, &cli.common),
+        Command::Completions(arguments) => self::reference::completions(&arguments, &cli.common),
+        Command::Man(arguments) => self::reference::man(&arguments, &cli.common),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,11 +1,29 @@
 //! The configuration of a comparison.
 
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, KindName, typed};
+use crate::config::{ConfigError, KindName, Leaf, typed};
 use peftml_data::synthetic::linear::{Family, LinearSpec};
 use peftml_theory::linear::Kind;
 use serde::{Deserialize, Serialize};
 use toml::Table;
+
+/// What the leaves mean, beside those of every suite.
+pub const LEAVES: &[Leaf] = &[
+    Leaf::new("size", "of drawn problems: `\"d=20 k=2 T=5\"`"),
+    Leaf::new("samples_per_task", "N, samples of each task; 0 for exact tasks"),
+    Leaf::new("noise_std", "standard deviation of the samples' noise"),
+    Leaf::new("kind", "adapters `\"symmetric\"` (`U U^T`) or `\"asymmetric\"` (`U V^T`)"),
+    Leaf::new("family", "law of the offsets: `\"iid\"`, `\"correlated\"` or `\"badly-scaled\"`"),
+    Leaf::new(
+        "start_scale",
+        "standard deviation of the start's entries over that of factors as large as the offsets",
+    ),
+    Leaf::new("tolerance", "of the scaled gradient test that all methods end at"),
+    Leaf::new("max_iterations", "most iterations of a run"),
+    Leaf::new("max_seconds", "most seconds of a peer's run, and of all repetitions of a method"),
+    Leaf::new("repetitions", "runs of which the shortest counts"),
+    Leaf::new("methods", "names of solvers (`peftml solvers`) and of peers, `PACKAGE/METHOD`"),
+];
 
 /// A comparison's configuration: problems that are drawn, or one from a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

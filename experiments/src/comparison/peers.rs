@@ -15,7 +15,7 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const SCRIPT: &str = include_str!("../../../benches/peers/solvers.py");
+const SCRIPT: &str = include_str!("../../peers/solvers.py");
 
 /// Variables that peers run with.
 const ENVIRONMENT: [(&str, &str); 8] = [

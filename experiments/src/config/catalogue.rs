@@ -10,7 +10,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 macro_rules! embedded {
     ($($name:literal),* $(,)?) => {
-        &[$(($name, include_str!(concat!("../../../configs/", $name, ".toml")))),*]
+        &[$(($name, include_str!(concat!("../../configs/", $name, ".toml")))),*]
     };
 }
 

@@ -11,10 +11,12 @@
 mod catalogue;
 mod edit;
 mod kind;
+mod leaves;
 pub mod resolved;
 mod seeds;
 pub mod sweep;
 
+pub use self::leaves::{COMMON, Leaf, shown, unexplained};
 pub use catalogue::{StudyName, load, names};
 pub use edit::{leaves, set};
 pub use kind::KindName;

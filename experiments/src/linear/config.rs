@@ -1,31 +1,62 @@
 //! The linear studies' configuration.
-//!
-//! | leaf | default of the paper | meaning |
-//! |---|---|---|
-//! | `seeds` | `"0..20"` | seeds, half-open |
-//! | `ground_truth` | `"per-seed"` | or `"per-sweep"`: one, drawn at the largest sizes and cut down |
-//! | `dimension`, `rank`, `tasks` | 10, 1, 3 | d, k, T |
-//! | `samples_per_task`, `test_samples` | 5000, 100 | N, n |
-//! | `noise_std` | 0.1 | standard deviation of the noise in each output |
-//! | `kind` | `"symmetric"` | offsets and retraining adapters `U U^T`, or `"asymmetric"`: `U V^T` |
-//! | `family` | `"iid"` | law of the offsets, or `"correlated"`, `"badly-scaled"` |
-//! | `retraining.methods`, `fine_tuning.methods` | all | see [`super::methods`] |
-//! | `retraining.rounds`, `.inner_steps` | 3000, 10 | of the authors' scheme |
-//! | `retraining.inner_step_size`, `.outer_step_size` | 0.003, 0.03 | |
-//! | `retraining.start_std`, `fine_tuning.start_std` | 0.1 | standard deviation of initial adapters |
-//! | `fine_tuning.steps`, `.step_size` | by study, 0.005 | gradient steps |
-//! | `fine_tuning.shown_steps` | by study | how far figures show the curves |
-//! | `quirks.*` | off | what the reference does beside its description |
 
 use super::methods::{FineTuningMethod, RetrainingMethod};
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, KindName, typed};
+use crate::config::{ConfigError, KindName, Leaf, typed};
 use crate::two_stage::{Leaves, TwoStage, check_positive};
 use peftml_data::synthetic::linear::{Family, LinearSpec};
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-/// One linear study; see the module's header.
+/// What the leaves mean, beside those of every suite.
+pub const LEAVES: &[Leaf] = &[
+    Leaf::new(
+        "ground_truth",
+        "`\"per-seed\"`: every seed and sweep point has its own; `\"per-sweep\"`: one, drawn at the largest sizes and cut down",
+    ),
+    Leaf::new("dimension", "d, rows and columns of every matrix"),
+    Leaf::new("rank", "k, rank of the offsets and of the adapters"),
+    Leaf::new("tasks", "T, number of retraining tasks"),
+    Leaf::new("samples_per_task", "N, samples of each retraining task"),
+    Leaf::new("test_samples", "n, samples of the test task"),
+    Leaf::new("noise_std", "standard deviation of the noise in each output"),
+    Leaf::new(
+        "kind",
+        "offsets and retraining adapters `\"symmetric\"` (`U U^T`) or `\"asymmetric\"` (`U V^T`)",
+    ),
+    Leaf::new("family", "law of the offsets: `\"iid\"`, `\"correlated\"` or `\"badly-scaled\"`"),
+    Leaf::new(
+        "retraining.methods",
+        "names of methods of the first stage, as in column `retraining`",
+    ),
+    Leaf::new(
+        "retraining.rounds",
+        "outer rounds of the authors' scheme, and steps of standard retraining by steps",
+    ),
+    Leaf::new("retraining.inner_steps", "steps on the adapters in a round"),
+    Leaf::new("retraining.inner_step_size", "their size"),
+    Leaf::new("retraining.outer_step_size", "size of the step on the base that ends a round"),
+    Leaf::new("retraining.start_std", "standard deviation of the entries of initial adapters"),
+    Leaf::new("fine_tuning.methods", "names of methods of the second stage"),
+    Leaf::new("fine_tuning.steps", "gradient steps of the method `gradient`"),
+    Leaf::new("fine_tuning.step_size", "their size"),
+    Leaf::new("fine_tuning.start_std", "standard deviation of the entries of fresh adapters"),
+    Leaf::new("fine_tuning.shown_steps", "figures show the curves up to this step"),
+    Leaf::new(
+        "quirks.standard_carries_random_adapters",
+        "standard retraining carries one random, never trained adapter a task in its forward pass, as in the reference code",
+    ),
+    Leaf::new(
+        "quirks.standard_gradient_times_tasks",
+        "its outer gradient is summed over the tasks where that of meta-learning is averaged",
+    ),
+    Leaf::new(
+        "quirks.unpaired_fine_tuning_starts",
+        "fine-tuning starts from other adapters after standard retraining than after meta-learning",
+    ),
+];
+
+/// One linear study; [`LEAVES`] says what its leaves mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinearConfig {

@@ -1,31 +1,41 @@
 //! Configuration of the shallow studies.
-//!
-//! | leaf | paper | meaning |
-//! |---|---|---|
-//! | `seeds` | `"0..40"` | every seed has a ground truth of its own |
-//! | `dimension`, `rank`, `tasks` | 10, 1, 3 | d (inputs and hidden units), k, T |
-//! | `samples_per_task`, `test_samples` | 1000, 100 | N, n |
-//! | `fresh_samples` | 10000 | inputs on which `test_mse` is measured |
-//! | `noise_std` | 0.1 | standard deviation of the labels' noise |
-//! | `kind` | `"symmetric"` | true offsets `U U^T`, or `"asymmetric"`: `U V^T` |
-//! | `biases` | false | whether the trained layers have biases; the truth has none |
-//! | `retraining.methods` | `standard/adamw`, `lora-ml/adamw` | see [`super::methods`] |
-//! | `retraining.adapters` | `"asymmetric"` | kind of the adapters that are trained |
-//! | `retraining.epochs` | 40000 | budget in gradients, over all starts together |
-//! | `retraining.starts`, `fine_tuning.starts` | 1 | the start of least training loss is kept |
-//! | `fine_tuning.methods` | `adamw` | |
-//! | `fine_tuning.steps` | 15000 | budget in gradients, over all starts together |
-//! | `*.step_size`, `*.weight_decay` | 1e-3, 0.01 | of AdamW |
 
 use super::methods::{FineTuningMethod, RetrainingMethod};
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, KindName, typed};
+use crate::config::{ConfigError, KindName, Leaf, typed};
 use crate::two_stage::{Leaves, TwoStage, check_positive};
 use peftml_data::synthetic::shallow::ShallowSpec;
 use serde::{Deserialize, Serialize};
 use toml::Table;
 
-/// One shallow study; see the module's header.
+/// What the leaves mean, beside those of every suite.
+pub const LEAVES: &[Leaf] = &[
+    Leaf::new("dimension", "d, inputs and hidden units"),
+    Leaf::new("rank", "k, rank of the true offsets and of the adapters"),
+    Leaf::new("tasks", "T, number of retraining tasks"),
+    Leaf::new("samples_per_task", "N, samples of each retraining task"),
+    Leaf::new("test_samples", "n, samples of the test task"),
+    Leaf::new("fresh_samples", "inputs on which `test_mse` is measured"),
+    Leaf::new("noise_std", "standard deviation of the labels' noise"),
+    Leaf::new("kind", "true offsets `\"symmetric\"` (`U U^T`) or `\"asymmetric\"` (`U V^T`)"),
+    Leaf::new("biases", "whether the trained layers have biases; the truth has none"),
+    Leaf::new(
+        "retraining.methods",
+        "names `MODEL/OPTIMISER`, with models `standard` and `lora-ml`",
+    ),
+    Leaf::new("retraining.adapters", "kind of the adapters that are trained"),
+    Leaf::new("retraining.epochs", "budget in gradients, over all starts together"),
+    Leaf::new("retraining.starts", "the start of least training loss is kept"),
+    Leaf::new("retraining.step_size", "step size of AdamW"),
+    Leaf::new("retraining.weight_decay", "its decay, decoupled"),
+    Leaf::new("fine_tuning.methods", "names of optimisers"),
+    Leaf::new("fine_tuning.steps", "budget in gradients, over all starts together"),
+    Leaf::new("fine_tuning.starts", "the start of least training loss is kept"),
+    Leaf::new("fine_tuning.step_size", "step size of AdamW"),
+    Leaf::new("fine_tuning.weight_decay", "its decay, decoupled"),
+];
+
+/// One shallow study; [`LEAVES`] says what its leaves mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShallowConfig {

@@ -11,7 +11,7 @@ mod stability;
 mod tails;
 mod wrong_rank;
 
-use crate::config::{ConfigError, Seeds, sweep, typed};
+use crate::config::{ConfigError, Leaf, Seeds, sweep, typed};
 use crate::figures::Figure;
 use crate::runs::csv::Line;
 use crate::runs::{About, Group, Headers, Instance, Outcome, Study, Summary, Tables, Trial};
@@ -76,6 +76,36 @@ impl From<Vec<f64>> for Found {
         Self { figures, ..Default::default() }
     }
 }
+
+/// What the leaves mean, beside those of every suite.
+pub const LEAVES: &[Leaf] = &[
+    Leaf::new("dimension", "d, 1 to 64"),
+    Leaf::new("rank", "k, rank of the offsets, at most d"),
+    Leaf::new("tasks", "T, 1 to 1000"),
+    Leaf::new("family", "law of the offsets: `\"iid\"`, `\"correlated\"` or `\"badly-scaled\"`"),
+    Leaf::new("methods", "names of what the study compares, of its own"),
+    Leaf::new("settings.samples_per_task", "N, samples of each task"),
+    Leaf::new("settings.test_samples", "n, samples of the test task"),
+    Leaf::new("settings.noise_std", "standard deviation of the noise in each output"),
+    Leaf::new("settings.starts", "`prevalence`: runs a seed of `lbfgs` and of `global`"),
+    Leaf::new(
+        "settings.few_starts",
+        "`prevalence`: runs a seed of `gradient-descent` and `authors`",
+    ),
+    Leaf::new(
+        "settings.start_scale",
+        "`prevalence`: entries of the start in units of the root mean square of those of `U*`",
+    ),
+    Leaf::new("settings.iterations", "most iterations of a run"),
+    Leaf::new("settings.descent_steps", "`prevalence`: most steps of `gradient-descent`"),
+    Leaf::new("settings.problems", "`standard_norm`: problems a seed"),
+    Leaf::new("settings.magnitude", "`stability`: size of the perturbation"),
+    Leaf::new(
+        "settings.adapter_rank",
+        "`wrong_rank`: rank of the adapters of retraining and of fine-tuning",
+    ),
+    Leaf::new("settings.tail", "`wrong_rank`: Frobenius norm of what a task has beside its offset"),
+];
 
 /// A study's configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,30 +1,7 @@
 //! Configuration of the vision studies.
-//!
-//! | leaf | paper | meaning |
-//! |---|---|---|
-//! | `seeds` | `"0..6"` | a seed has a split, an order, initial weights and fresh adapters of its own |
-//! | `cells` | | pairs of names: a retraining method and the fine-tuning method that follows it |
-//! | `baseline` | `"standard"` | the retraining method that the others are compared with |
-//! | `data.source` | `cifar10` | real images, or `synthetic` ones of `side` pixels |
-//! | `data.retraining_tasks`, `data.test_task` | four pairs, `[8, 9]` | pairs of classes |
-//! | `data.training_images`, `data.validation_images` | | of each task, half of each class |
-//! | `data.test_images` | 2000 | of the test task |
-//! | `data.augmentation` | `"crop-flip"` | or `"none"` |
-//! | `network` | `mixer` | or `mlp`, with their sizes |
-//! | `*.steps`, `*.batch` | | optimiser steps, and images that each of them sees |
-//! | `*.validate_every` | | steps between validations |
-//! | `*.optimiser`, `*.schedule` | Adam, cosine | the optimiser's step size is that of methods that name none |
-//! | `*.step_factor` | 1 | multiplies every method's step size: what a choice of rates sweeps |
-//! | `*.methods.NAME.step_size` | | a method's own step size |
-//! | `retraining.methods.NAME.optimiser` | | a method's own optimiser |
-//! | `retraining.keep` | `"best"` | the base of the best validation, or of the `"last"` step |
-//! | `retraining.methods.NAME.algorithm` | | algorithm, with the adapters of PEFT-ML |
-//! | `retraining.methods.NAME.steps` | | steps of a method that has a budget of its own |
-//! | `fine_tuning.methods.NAME.adapter` | | the adapter |
-//! | `flaws.*` | false | what is unfair in the reference code; see [`Flaws`] |
 
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, Seeds, typed};
+use crate::config::{ConfigError, Leaf, Seeds, typed};
 use peftml_peft::models::{Mixer, MixerConfig, Mlp, MlpConfig};
 use peftml_peft::optimiser::{OptimiserConfig, ScheduleConfig};
 use peftml_peft::train::{Algorithm, TrainingConfig};
@@ -42,7 +19,139 @@ const MOST_FACTOR: f64 = 1e6;
 /// More steps than this are a slip of the finger.
 const MOST_STEPS: u64 = 1_000_000_000;
 
-/// One vision study; see the module's header.
+/// What the leaves mean, beside those of every suite.
+pub const LEAVES: &[Leaf] = &[
+    Leaf::new(
+        "cells",
+        "pairs of names: a retraining method, and the fine-tuning method that follows it",
+    ),
+    Leaf::new("baseline", "the retraining method that the others are compared with"),
+    Leaf::new(
+        "data.source.name",
+        "`\"cifar10\"`: the real images; `\"synthetic\"`: gratings drawn here",
+    ),
+    Leaf::new("data.source.side", "synthetic images: height and width in pixels, 1 to 256"),
+    Leaf::new(
+        "data.source.noise_std",
+        "synthetic images: standard deviation of the noise in grey levels",
+    ),
+    Leaf::new(
+        "data.retraining_tasks",
+        "pairs of classes, one even and one odd; label = class mod 2",
+    ),
+    Leaf::new("data.test_task", "the pair of classes of the unseen task"),
+    Leaf::new("data.training_images", "of each task, half of each class"),
+    Leaf::new("data.validation_images", "of each task, taken from the set's training images"),
+    Leaf::new("data.test_images", "of the test task"),
+    Leaf::new(
+        "data.augmentation",
+        "of training images: `\"crop-flip\"` (a border of 4 pixels, a random crop, a flip) or `\"none\"`",
+    ),
+    Leaf::new("network.name", "`\"mixer\"` or `\"mlp\"`"),
+    Leaf::new("network.image_side", "height and width of an image in pixels"),
+    Leaf::new("network.channels", "colours of an image"),
+    Leaf::new(
+        "network.patch_side",
+        "`mixer`: height and width of a patch in pixels; divides `image_side`",
+    ),
+    Leaf::new("network.width", "`mixer`: channels of a patch"),
+    Leaf::new("network.blocks", "`mixer`: number of blocks"),
+    Leaf::new(
+        "network.token_expansion",
+        "`mixer`: hidden units of the mixing over patches, over their number",
+    ),
+    Leaf::new(
+        "network.channel_expansion",
+        "`mixer`: hidden units of the mixing over channels, over `width`",
+    ),
+    Leaf::new("network.dropout", "probability that a unit is left out in training"),
+    Leaf::new("network.classes", "outputs"),
+    Leaf::new("retraining.steps", "optimiser steps of the first stage"),
+    Leaf::new(
+        "retraining.batch",
+        "images that a step sees: of the union, of one task, or an equal part of each task",
+    ),
+    Leaf::new(
+        "retraining.validate_every",
+        "steps between validations, at which a run can be resumed too",
+    ),
+    Leaf::new(
+        "retraining.step_factor",
+        "multiplies every method's step size: what a choice of rates sweeps",
+    ),
+    Leaf::new("retraining.keep", "the base of the `\"best\"` validation or of the `\"last\"` step"),
+    Leaf::new(
+        "retraining.optimiser.*",
+        "`name` (`adam` with decay in the gradient, `adamw` with it decoupled, `sgd`), `step_size` of methods that name none, `weight_decay`, ..",
+    ),
+    Leaf::new("retraining.schedule.*", "`name`: `constant`, `cosine` or `linear` (with `warm_up`)"),
+    Leaf::new(
+        "retraining.methods.*.algorithm.name",
+        "`\"standard\"`, `\"peft-ml\"`, `\"reptile\"` or `\"fomaml\"`",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.adapter.*",
+        "`peft-ml`: `method` (`peftml methods` lists them) and its own leaves",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.rounds.*",
+        "`peft-ml`: `name` is `joint` (base and all adapters in every step), `alternating` (`inner` steps of the adapters, then `outer` of the base) or `cycle` (the tasks in turn)",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.outer_step_size",
+        "`reptile`: part of the way to the inner steps' end, falling linearly to 0",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.outer.*",
+        "`reptile`: an optimiser that takes the way to the inner steps' end for a gradient",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.inner_state",
+        "`reptile`: whether the inner optimiser begins every round `\"fresh\"` or its memory is `\"kept\"`",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.inner_steps",
+        "`reptile`, `fomaml`: steps on a task before the outer one",
+    ),
+    Leaf::new("retraining.methods.*.algorithm.inner.*", "their optimiser"),
+    Leaf::new(
+        "retraining.methods.*.algorithm.reversed",
+        "`reptile`: the outer step with its sign turned, as in the reference code",
+    ),
+    Leaf::new(
+        "retraining.methods.*.optimiser.*",
+        "a method's own optimiser, in the place of the stage's",
+    ),
+    Leaf::new("retraining.methods.*.step_size", "a method's own step size"),
+    Leaf::new("retraining.methods.*.steps", "a method's own number of steps"),
+    Leaf::new("fine_tuning.steps", "optimiser steps of the second stage"),
+    Leaf::new("fine_tuning.batch", "images that a step sees"),
+    Leaf::new("fine_tuning.validate_every", "steps between validations"),
+    Leaf::new("fine_tuning.step_factor", "multiplies every method's step size"),
+    Leaf::new("fine_tuning.optimiser.*", "as in the first stage"),
+    Leaf::new("fine_tuning.schedule.*", "as in the first stage"),
+    Leaf::new(
+        "fine_tuning.methods.*.adapter.*",
+        "`method` (`peftml methods` lists them) and its own leaves",
+    ),
+    Leaf::new("fine_tuning.methods.*.step_size", "a method's own step size"),
+    Leaf::new(
+        "flaws.drop_biases",
+        "linear maps with an adapter lose their biases, also those that were trained",
+    ),
+    Leaf::new(
+        "flaws.keep_first_adapter",
+        "fine-tuning starts from the first retraining task's adapter where it has the same parameters",
+    ),
+    Leaf::new("flaws.augment_once", "crop and flip are drawn once an image"),
+    Leaf::new(
+        "flaws.batch_per_task",
+        "PEFT-ML sees a whole batch of each task in a step, and makes that many steps fewer",
+    ),
+    Leaf::new("flaws.select_on_test", "validation, and so every choice, looks at test images"),
+];
+
+/// One vision study; [`LEAVES`] says what its leaves mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VisionConfig {
