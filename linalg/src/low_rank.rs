@@ -4,6 +4,16 @@ use crate::kernel;
 use faer::{Mat, MatRef};
 
 /// `left right^T`, with `left` m x r and `right` n x r.
+///
+/// ```
+/// use faer::mat;
+/// use peftml_linalg::LowRank;
+///
+/// let offset = LowRank::symmetric(mat![[1.0], [2.0]]); // u u^T, 2 x 2
+/// assert_eq!(offset.width(), 1);
+/// assert_eq!(offset.to_dense(), mat![[1.0, 2.0], [2.0, 4.0]]);
+/// assert!(LowRank::new(mat![[1.0]], mat![[1.0, 2.0]]).is_none(), "the widths differ");
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LowRank {
     left: Mat<f64>,

@@ -38,7 +38,10 @@ const HOME: &str = "target/book";
 
 fn run(parsed: &Parsed) -> Result<(), Failure> {
     let root = workspace::root()?;
-    let read = read(&root, &copies::tracked(&root)?)?;
+    // A link's files stand in their own place.
+    let mut tracked = copies::tracked(&root)?;
+    tracked.retain(|file| root.join(file).symlink_metadata().is_ok_and(|data| data.is_file()));
+    let read = read(&root, &tracked)?;
     let files: Files<'_> = read.iter().map(|(path, bytes)| (path.as_str(), &bytes[..])).collect();
     let (sources, troubles) = assemble::assemble(&files);
     for assemble::Trouble { file, line, message } in &troubles {

@@ -21,9 +21,6 @@ pub fn find(root: &Path) -> Result<Option<PathBuf>, Failure> {
             return Ok(Some(program));
         }
     }
-    if !is_published()? {
-        return Ok(None);
-    }
     eprintln!(
         "book: building mdBook {VERSION} below target/tools (once; about a minute on two cores)"
     );
@@ -32,8 +29,23 @@ pub fn find(root: &Path) -> Result<Option<PathBuf>, Failure> {
     cargo.args(["install", "--quiet", "--locked", "--debug", "--version", VERSION, "mdbook"]);
     cargo.args(["--no-default-features", "--features", "search"]).arg("--root").arg(&home);
     cargo.env("CARGO_PROFILE_DEV_DEBUG", "false").env_remove("CARGO_TARGET_DIR");
-    workspace::run(&mut cargo)?;
-    Ok(Some(own))
+    let output = cargo
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| Failure::Work(format!("cannot start cargo: {error}")))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(Some(own));
+    }
+    eprint!("{said}");
+    if wants_network(&said) { Ok(None) } else { workspace::handed_on(output.status).map(|()| None) }
+}
+
+/// Whether cargo failed because it could not load something.
+fn wants_network(said: &str) -> bool {
+    const WORDS: [&str; 5] =
+        ["offline", "network", "failed to download", "resolve host", "connect"];
+    WORDS.iter().any(|word| said.contains(word))
 }
 
 /// What `program` says of itself, without its name.
@@ -43,12 +55,24 @@ fn version(program: &Path) -> Option<String> {
     output.status.success().then(|| text.trim().trim_start_matches("mdbook v").to_string())
 }
 
-/// Whether the registry answers.
-fn is_published() -> Result<bool, Failure> {
-    let mut cargo = workspace::cargo()?;
-    cargo.args(["info", "--quiet", &format!("mdbook@{VERSION}")]);
-    let status = cargo.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    status
-        .map(|status| status.success())
-        .map_err(|error| Failure::Work(format!("cannot start cargo: {error}")))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_that_is_missing_is_told_from_code_that_does_not_compile() {
+        for (said, right) in [
+            (
+                "error: failed to download `clap v4`\n  attempting to make an HTTP request, but --offline was specified",
+                true,
+            ),
+            (
+                "warning: spurious network error (3 tries remaining): [7] Could not connect to server",
+                true,
+            ),
+            ("error[E0308]: mismatched types\nerror: could not compile `mdbook`", false),
+        ] {
+            assert_eq!(wants_network(said), right, "{said}");
+        }
+    }
 }
