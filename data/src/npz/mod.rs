@@ -1,4 +1,21 @@
 //! NumPy `.npz` files: arrays by name in a zip archive.
+//!
+//! ```
+//! use faer::mat;
+//! use peftml_data::npz::{Archive, ArrayRef, stage};
+//!
+//! let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("tasks.npz");
+//! let tasks = [mat![[1.0, 2.0], [3.0, 4.0]], mat![[5.0, 6.0], [7.0, 8.0]]];
+//! // Written beside its place, put there whole.
+//! stage(&path, &[ArrayRef::stack("A", tasks.iter().map(|a| a.as_ref()))])?.commit()?;
+//!
+//! let mut archive = Archive::open(&path, "A=A")?;
+//! let a = archive.array("A", "A is the array of tasks")?;
+//! assert_eq!(a.shape(), [2, 2, 2]);
+//! assert_eq!(a.matrix(1), tasks[1]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod directory;
 mod file;

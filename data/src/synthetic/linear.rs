@@ -5,6 +5,31 @@
 //! samples for each of the T retraining tasks, n for the test task T. Asymmetric problems have
 //! `R*_t = U*_t V*_t^T` with `V*_t` of the same law, and `A* = G`.
 //!
+//! ```
+//! use peftml_data::synthetic::linear::{Family, LinearSpec};
+//! use peftml_theory::linear::Kind;
+//!
+//! let spec = LinearSpec {
+//!     dimension: 10,
+//!     rank: 1,
+//!     tasks: 3,
+//!     samples_per_task: 100,
+//!     test_samples: 20,
+//!     noise_std: 0.1,
+//!     kind: Kind::Symmetric,
+//!     family: Family::Iid,
+//! };
+//! spec.check()?;
+//! let seed = spec.seed(7);
+//! let truth = spec.ground_truth(&seed);
+//! let tasks = spec.retraining_tasks(&truth, &seed).expect("more samples than dimensions");
+//! assert_eq!((tasks.count(), tasks.dimension()), (3, 10));
+//! assert_eq!(truth.count(), 4, "the test task's offset comes last");
+//! // The same number, the same truth, whatever is drawn besides.
+//! assert_eq!(spec.ground_truth(&spec.seed(7)).task(0), truth.task(0));
+//! # Ok::<(), peftml_data::DataError>(())
+//! ```
+//!
 //! Every draw has its own stream below [`LinearSpec::seed`], so that methods are paired and the
 //! truth does not depend on noise, family or kind beyond what these mean. Sources: experiments.md
 //! section 1; families: theory.md C8.
