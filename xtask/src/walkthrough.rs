@@ -267,12 +267,16 @@ fn copy_tree(root: &Path, tree: &Path) -> Result<(), Failure> {
 /// it: a copy of the tree changes them.
 fn copy_dependencies(from: &Path, to: &Path) -> Result<(), Failure> {
     let own = |name: &str| ["peftml", "libpeftml", "xtask"].iter().any(|own| name.starts_with(own));
+    // In `deps`, what is no library is a test's or a program's.
+    let needless = |folder: &str, name: &str| {
+        own(name) || folder.ends_with("deps") && !name.starts_with("lib")
+    };
     for folder in ["debug/.fingerprint", "debug/build", "debug/deps"] {
         let Ok(entries) = std::fs::read_dir(from.join(folder)) else { continue };
         for entry in entries.flatten() {
             let name = entry.file_name();
             let target = to.join(folder).join(&name);
-            if !own(&name.to_string_lossy()) && !target.exists() {
+            if !needless(folder, &name.to_string_lossy()) && !target.exists() {
                 copy_all(&entry.path(), &target)?;
             }
         }
