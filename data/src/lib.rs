@@ -3,6 +3,7 @@
 //! * [`synthetic::linear`]: the linear problems of the studies, drawn from named streams.
 //! * [`synthetic::shallow`]: the shallow-network problems, likewise.
 //! * [`synthetic::images`]: images of gratings, for studies that need no data set.
+//! * [`synthetic::dialogues`]: dialogues of personas with favourite words, likewise.
 //! * [`cifar`]: CIFAR-10 from its official files.
 //! * [`convai2`]: dialogues with personas in ParlAI's text format.
 //! * [`texts`]: labelled text as CSV or JSON lines.

@@ -1,8 +1,8 @@
 //! Trainings of networks that survive being killed.
 //!
-//! A training is saved at every validation and at its end, into one file that is replaced whole. One that
-//! is started again goes on from there and ends at the same bits. A loss that is no finite number stops
-//! the training; the last checkpoint before it stays.
+//! A training is saved where the caller says so (at every validation, say) and at its end, into one file that is
+//! replaced whole. One that is started again goes on from there and ends at the same bits. A loss that is no
+//! finite number stops the training; the last checkpoint before it stays.
 
 use peftml_peft::train::{Training, TrainingState};
 use peftml_peft::{Parameters, PeftError};
@@ -19,6 +19,27 @@ pub struct Trained<'a> {
     pub spent: (u64, f64),
 }
 
+/// Says after a round whether its state is to be saved; told whether there was a validation.
+pub type Due<'d> = &'d mut dyn FnMut(&TrainingState, bool) -> bool;
+
+/// After every validation.
+pub fn at_validations(_: &TrainingState, validated: bool) -> bool {
+    validated
+}
+
+/// After every validation, and otherwise about every `steps` steps of this process.
+pub fn every(steps: u64) -> impl FnMut(&TrainingState, bool) -> bool {
+    let mut last = None;
+    move |state, validated| {
+        let since = state.step.saturating_sub(*last.get_or_insert(state.step));
+        let due = validated || since >= steps;
+        if due {
+            last = Some(state.step);
+        }
+        due
+    }
+}
+
 /// Trains from `base`, or from what `checkpoint` holds; `prepare` may change the start.
 ///
 /// # Errors
@@ -27,6 +48,7 @@ pub fn train<'a>(
     training: Training<'a>,
     base: &Parameters,
     checkpoint: Option<&Path>,
+    due: Due<'_>,
     prepare: impl FnOnce(&mut TrainingState),
 ) -> Result<Trained<'a>, PeftError> {
     let started = Instant::now();
@@ -38,13 +60,14 @@ pub fn train<'a>(
             (training, state)
         }
     };
-    let (first, mut saved) = (state.step, state.history.len());
+    let (first, mut validations) = (state.step, state.history.len());
     while !training.is_finished(&state) {
         training.advance(&mut state)?;
-        let due = state.history.len() > saved || training.is_finished(&state);
+        let validated = state.history.len() > validations;
+        validations = state.history.len();
+        let due = due(&state, validated) || training.is_finished(&state);
         if let Some(path) = checkpoint.filter(|_| due) {
             training.save(&state, path)?;
-            saved = state.history.len();
         }
     }
     let spent = (state.step - first, started.elapsed().as_secs_f64());

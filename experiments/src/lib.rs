@@ -10,7 +10,11 @@ mod descent;
 pub mod export;
 pub mod figures;
 pub mod grid;
+#[cfg(feature = "networks")]
+pub mod language;
 pub mod linear;
+#[cfg(feature = "networks")]
+pub mod networks;
 #[cfg(test)]
 mod recut;
 pub mod reference;

@@ -2,6 +2,8 @@
 
 use crate::comparison::ComparisonStudy;
 use crate::config::{ConfigError, Leaf};
+#[cfg(feature = "networks")]
+use crate::language::LanguageStudy;
 use crate::linear::LinearStudy;
 use crate::runs::Study;
 use crate::shallow::ShallowStudy;
@@ -19,6 +21,18 @@ struct Suite {
 }
 
 const SUITES: &[Suite] = &[
+    #[cfg(feature = "networks")]
+    Suite {
+        name: "language",
+        open: |table| Ok(Box::new(LanguageStudy::new(table)?)),
+        leaves: crate::language::config::LEAVES,
+    },
+    #[cfg(not(feature = "networks"))]
+    Suite {
+        name: "language",
+        open: |_| Err(ConfigError::NeedsNetworks { suite: "language" }),
+        leaves: &[],
+    },
     Suite {
         name: "linear",
         open: |table| Ok(Box::new(LinearStudy::new(table)?)),

@@ -1,6 +1,13 @@
 //! Studies of networks through the command line: killed and resumed, on a full disk, with files and
 //! settings that cannot be.
 
+use peftml_linalg::Seed;
+use peftml_peft::device::values;
+use peftml_peft::exchange::load_adapter;
+use peftml_peft::models::{Encoder, EncoderConfig, EncoderForm};
+use peftml_peft::pretrained::{Head, Pretrained, Tokenizer};
+use peftml_peft::store::save_parameters;
+use peftml_peft::{Input, Network as _, Pass, Place, Precision, Sequences};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
@@ -211,4 +218,135 @@ fn settings_that_cannot_be_are_refused_by_name() {
         assert_eq!(refused.status.code(), Some(2), "{named}");
         assert!(error_text(&refused).contains(named), "{named}: {}", error_text(&refused));
     }
+}
+
+/// A small BERT with random weights and a word a token, and a folder of three tasks.
+fn model_and_tasks(root: &Path) -> (PathBuf, PathBuf) {
+    let words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "a", "film", "day"];
+    let sizes = EncoderConfig {
+        vocabulary: words.len(),
+        width: 8,
+        layers: 1,
+        heads: 2,
+        hidden: 8,
+        positions: 16,
+        segments: 2,
+        classes: 0,
+        dropout: 0.1,
+        form: EncoderForm::default(),
+    };
+    let encoder = Encoder::new(sizes).unwrap();
+    let place = Place::cpu(Precision::F32);
+    let weights = encoder.sites().initial(&Seed::root(1), &place).unwrap();
+    let [model, tasks] = ["model", "tasks"].map(|name| root.join(name));
+    std::fs::create_dir(&model).unwrap();
+    std::fs::create_dir(&tasks).unwrap();
+    save_parameters(&model.join("model.safetensors"), &weights, Precision::F32).unwrap();
+    std::fs::write(model.join("vocab.txt"), words.join("\n")).unwrap();
+    let description = "{\"model_type\": \"bert\", \"architectures\": [\"BertModel\"], \"vocab_size\": 10, \
+        \"hidden_size\": 8, \"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"intermediate_size\": 8, \
+        \"max_position_embeddings\": 16, \"type_vocab_size\": 2}";
+    std::fs::write(model.join("config.json"), description).unwrap();
+    for (task, noun) in [("one", "film"), ("two", "day"), ("three", "film day")] {
+        let row = |number: usize| match number % 2 {
+            0 => format!("a good {noun} {},yes\n", "a ".repeat(number / 2)),
+            _ => format!("bad {noun} {},no\n", "a ".repeat(number / 2)),
+        };
+        let rows: String = (0..12).map(row).collect();
+        std::fs::write(tasks.join(format!("{task}.csv")), format!("text,label\n{rows}")).unwrap();
+    }
+    (model, tasks)
+}
+
+#[test]
+fn adapting_that_was_killed_goes_on_and_the_adapter_opens_again() {
+    if !has_methods() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let (model, tasks) = model_and_tasks(root.path());
+    let path = |name: &str| root.path().join(name).to_str().unwrap().to_owned();
+    let (model, tasks) = (model.to_str().unwrap(), tasks.to_str().unwrap());
+    let retrain = |out: &str| {
+        let mut command = peftml(&["adapt", "--model", model, "--tasks", tasks]);
+        command.args(["--algorithm", "peft-ml", "--settings", "rank = 2", "--batch", "6"]);
+        command.args(["--epochs", "400", "--validation", "0.25", "--save-every", "0"]);
+        command.args(["--step-size", "0.003", "--threads", "1", "--out", out]);
+        command
+    };
+    let whole = output(&mut retrain(&path("undisturbed")));
+    assert!(whole.status.success(), "{}", error_text(&whole));
+
+    let checkpoint = root.path().join("resumed.checkpoint");
+    let mut child = retrain(&path("resumed"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    while !checkpoint.is_file() {
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(child.try_wait().unwrap().is_none(), "it ended without a checkpoint");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!root.path().join("resumed").exists());
+
+    // Of other texts nothing goes on.
+    let one = Path::new(tasks).join("one.csv");
+    let text = std::fs::read_to_string(&one).unwrap();
+    std::fs::write(&one, text.replacen("good", "bad", 1)).unwrap();
+    let refused = output(&mut retrain(&path("resumed")));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(error_text(&refused).contains("its data"), "{}", error_text(&refused));
+    std::fs::write(&one, text).unwrap();
+
+    let resumed = output(&mut retrain(&path("resumed")));
+    assert!(resumed.status.success(), "{}", error_text(&resumed));
+    let weights = |name: &str| std::fs::read(root.path().join(name).join("model.safetensors")).unwrap();
+    assert_eq!(weights("resumed"), weights("undisturbed"));
+    assert_ne!(weights("resumed"), std::fs::read(Path::new(model).join("model.safetensors")).unwrap());
+    assert!(!checkpoint.exists());
+    let figures = |output: &Output| -> serde_json::Value {
+        let mut value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["out"] = serde_json::Value::Null;
+        value
+    };
+    assert_eq!(figures(&resumed), figures(&whole));
+
+    // An adapter with its head: the logits of the file are those of the training's own model.
+    let data = one.to_str().unwrap();
+    let tune = |out: &str| {
+        let base = path("resumed");
+        let mut command = peftml(&["adapt", "--model", &base, "--data", data]);
+        command.args(["--algorithm", "fine-tune", "--epochs", "20", "--step-size", "0.01"]);
+        command.args(["--validation", "0", "--settings", "rank = 2", "--out", out]);
+        let output = output(&mut command);
+        assert!(output.status.success(), "{}", error_text(&output));
+    };
+    tune(&path("adapter"));
+    tune(&path("again"));
+    let file = "adapter_model.safetensors";
+    let bytes = |name: &str| std::fs::read(root.path().join(name).join(file)).unwrap();
+    assert_eq!(bytes("adapter"), bytes("again"));
+    let place = Place::cpu(Precision::F32);
+    let base = PathBuf::from(path("resumed"));
+    let opened = Pretrained::load(&base, &Head::New(2, Seed::root(0)), &place).unwrap();
+    let sites = opened.encoder.sites();
+    let (adapter, theta) = load_adapter(Path::new(&path("adapter")), sites, &place).unwrap();
+    let tokenizer = Tokenizer::from_folder(&base).unwrap();
+    let logits = |pass: Pass<'_>| -> Vec<f64> {
+        let rows = ["a good film", "bad film"].map(|text| tokenizer.encode(text).unwrap());
+        let rows = Sequences { rows: rows.to_vec(), padding: 0, place: place.clone() };
+        values(&opened.encoder.forward(&pass, &Input::Sequences(rows)).unwrap()).unwrap()
+    };
+    let found = logits(Pass::new(&opened.base).with_adapter(&adapter, &theta));
+    // It has learnt what the file says, labels in their order: no before yes.
+    assert!(found[1] > found[0] && found[2] > found[3], "{found:?}");
+    // Merged into the base and its head it says the same: both files hold all of the model.
+    let merged = adapter.merged(&opened.base, &theta).unwrap();
+    let again = logits(Pass::new(&merged));
+    let distance = found.iter().zip(&again).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(distance < 1e-5, "{found:?} {again:?}");
+    // Control: the base alone does not.
+    assert_ne!(logits(Pass::new(&opened.base)), found);
 }

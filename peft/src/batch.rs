@@ -1,7 +1,7 @@
 //! Examples, and batches of them.
 
 use crate::ops;
-use crate::{PeftError, Place};
+use crate::{PeftError, Place, Sequences};
 use burn::tensor::{Int, Tensor};
 use peftml_linalg::Seed;
 
@@ -14,6 +14,8 @@ pub enum Input {
     Images(Tensor<4>),
     /// Token sequences.
     Tokens(Box<Tokens>),
+    /// Token sequences that the network may take in parts of similar length, so that no padding is computed.
+    Sequences(Sequences),
 }
 
 /// Token sequences of one length.
@@ -33,7 +35,7 @@ impl Input {
         match self {
             Input::Vectors(_) => "vectors",
             Input::Images(_) => "images",
-            Input::Tokens(_) => "token sequences",
+            Input::Tokens(_) | Input::Sequences(_) => "token sequences",
         }
     }
 }
@@ -45,6 +47,14 @@ pub enum Target {
     Classes(Tensor<1, Int>),
     /// Numbers, batch x outputs.
     Values(Tensor<2>),
+    /// Rows in groups of one size, an example each: 1 for the group's true row, 0 for the others. Every row is a
+    /// decision between two classes; an example is hit where the true row has the largest output of class 1.
+    Candidates {
+        /// 0 or 1, one a row.
+        truth: Tensor<1, Int>,
+        /// Rows of a group.
+        each: usize,
+    },
 }
 
 /// Examples that a network sees at once.
@@ -62,6 +72,7 @@ impl Batch {
         match &self.target {
             Target::Classes(classes) => classes.dims()[0],
             Target::Values(values) => values.dims()[0],
+            Target::Candidates { truth, each } => truth.dims()[0] / (*each).max(1),
         }
     }
 
@@ -70,30 +81,40 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Mean loss of `output`: cross-entropy for classes, half the mean squared distance for values.
+    /// Mean loss of `output`: cross-entropy for classes and for candidates' decisions, half the mean squared
+    /// distance for values.
     ///
     /// # Errors
     /// [`PeftError::Shape`] where the output has another shape than the target asks for.
     pub fn loss(&self, output: Tensor<2>) -> Result<Tensor<1>, PeftError> {
         let found = output.dims();
         match &self.target {
-            Target::Classes(classes) if classes.dims()[0] == found[0] => {
+            Target::Classes(classes) | Target::Candidates { truth: classes, .. }
+                if classes.dims()[0] == found[0] =>
+            {
                 Ok(ops::cross_entropy(output, classes.clone()))
             }
             Target::Values(values) if values.dims() == found => {
                 Ok(ops::half_mean_squares(output, values.clone()))
             }
-            Target::Classes(classes) => Err(shape(&[classes.dims()[0], found[1]], &found)),
+            Target::Classes(classes) | Target::Candidates { truth: classes, .. } => {
+                Err(shape(&[classes.dims()[0], found[1]], &found))
+            }
             Target::Values(values) => Err(shape(&values.dims(), &found)),
         }
     }
 
-    /// How many outputs have their largest number at the class; `None` for values.
+    /// Which examples are hit: the output's largest number at the class, or the true candidate before the others;
+    /// `None` for values. Among equal ones the first counts.
     ///
     /// # Errors
-    /// [`PeftError::Execution`].
-    pub fn hits(&self, output: &Tensor<2>) -> Result<Option<usize>, PeftError> {
-        let Target::Classes(classes) = &self.target else { return Ok(None) };
+    /// [`PeftError::Execution`]; [`PeftError::Shape`] for candidates' outputs of less than two classes.
+    pub fn hits(&self, output: &Tensor<2>) -> Result<Option<Vec<bool>>, PeftError> {
+        let (classes, each) = match &self.target {
+            Target::Values(_) => return Ok(None),
+            Target::Classes(classes) => (classes, 0),
+            Target::Candidates { truth, each } => (truth, (*each).max(1)),
+        };
         let width = output.dims()[1];
         let outputs = crate::device::values(output)?;
         let failed = |error: burn::tensor::TensorReadError| PeftError::Execution {
@@ -101,12 +122,20 @@ impl Batch {
             problem: error.to_string(),
         };
         let classes = classes.clone().try_to_vec_as::<i64>().map_err(failed)?;
-        let hit = |(row, class): &(&[f64], &i64)| {
-            // The first of equal ones, as PyTorch's argmax.
-            let best = (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best });
-            best as i64 == **class
+        // The first of equal ones, as PyTorch's argmax.
+        let largest = |row: &[f64]| {
+            (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best })
         };
-        Ok(Some(outputs.chunks(width).zip(&classes).filter(hit).count()))
+        if each == 0 {
+            let hit = |(row, class): (&[f64], &i64)| largest(row) as i64 == *class;
+            return Ok(Some(outputs.chunks(width).zip(&classes).map(hit).collect()));
+        }
+        if width < 2 {
+            return Err(shape(&[classes.len(), 2], &[classes.len(), width]));
+        }
+        let scores: Vec<f64> = outputs.chunks(width).map(|row| row[1]).collect();
+        let hit = |(scores, truth): (&[f64], &[i64])| truth[largest(scores)] == 1;
+        Ok(Some(scores.chunks(each).zip(classes.chunks(each)).map(hit).collect()))
     }
 
     /// All of `parts`, one after the other; sequences are padded to the longest.
@@ -124,6 +153,12 @@ impl Batch {
                 target: match (joined.target, part.target) {
                     (Target::Classes(a), Target::Classes(b)) => {
                         Target::Classes(Tensor::cat(vec![a, b], 0))
+                    }
+                    (
+                        Target::Candidates { truth: a, each },
+                        Target::Candidates { truth: b, each: other },
+                    ) if each == other => {
+                        Target::Candidates { truth: Tensor::cat(vec![a, b], 0), each }
                     }
                     (Target::Values(a), Target::Values(b)) if a.dims()[1] == b.dims()[1] => {
                         Target::Values(Tensor::cat(vec![a, b], 0))
@@ -147,6 +182,10 @@ fn join_inputs(a: Input, b: Input) -> Option<Input> {
         }
         (Input::Images(a), Input::Images(b)) if a.dims()[1..] == b.dims()[1..] => {
             Some(Input::Images(Tensor::cat(vec![a, b], 0)))
+        }
+        (Input::Sequences(mut a), Input::Sequences(b)) if a.padding == b.padding => {
+            a.rows.extend(b.rows);
+            Some(Input::Sequences(a))
         }
         (Input::Tokens(a), Input::Tokens(b)) => Some(Input::Tokens(Box::new(join_tokens(*a, *b)))),
         _ => None,
@@ -193,6 +232,11 @@ pub trait Examples: Send + Sync {
     /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many rows of a network's output an example is.
+    fn rows(&self) -> usize {
+        1
     }
 
     /// The examples with these numbers, each below [`Examples::len`]. Random changes (crops, flips), where the
@@ -343,6 +387,6 @@ mod tests {
         let output = place.tensor(vec![1., 2., 2., 1., 0., 0.], [3, 2]).unwrap();
         let examples = VectorExamples::classes(1, vec![0.0; 3], vec![1, 1, 0]).unwrap();
         let batch = examples.batch(&[0, 1, 2], None, &place).unwrap();
-        assert_eq!(batch.hits(&output).unwrap(), Some(2));
+        assert_eq!(batch.hits(&output).unwrap(), Some(vec![true, false, true]));
     }
 }

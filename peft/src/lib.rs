@@ -29,6 +29,7 @@ pub mod ops;
 pub mod optimiser;
 pub mod parameters;
 pub mod pretrained;
+mod sequences;
 pub mod sites;
 pub mod store;
 pub mod train;
@@ -39,6 +40,7 @@ pub use device::{Place, Precision};
 pub use error::{FileProblem, PeftError};
 pub use network::{Network, Pass};
 pub use parameters::{Gradients, Parameter, Parameters};
+pub use sequences::Sequences;
 pub use sites::Sites;
 
 /// The example of `docs/adding-a-method.md`, compiled.

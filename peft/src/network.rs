@@ -50,6 +50,12 @@ impl<'a> Pass<'a> {
         Self { masks: Some(seed.clone()), ..self }
     }
 
+    /// The same for part `number` of a batch that is computed in parts: masks of its own.
+    pub fn part(&self, number: usize) -> Self {
+        let masks = self.masks.as_ref().map(|seed| seed.child("part").child(number));
+        Self { masks, ..self.clone() }
+    }
+
     /// The mask of the dropout called `path`; none in evaluation.
     pub fn mask(&self, path: &str, rate: f64) -> Option<Dropout> {
         let seed = self.masks.as_ref()?;

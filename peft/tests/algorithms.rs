@@ -8,9 +8,13 @@ use peftml_linalg::Seed;
 use peftml_peft::methods::entry;
 use peftml_peft::models::Linear;
 use peftml_peft::optimiser::{AdamConfig, OptimiserConfig, ScheduleConfig};
-use peftml_peft::train::{Algorithm, InnerState, Rounds, Training, TrainingConfig, TrainingState};
+use peftml_peft::pretrained::Encoded;
+use peftml_peft::train::{
+    Algorithm, InnerState, Rounds, Training, TrainingConfig, TrainingState, evaluate_each,
+};
 use peftml_peft::{
-    Adapter, AdapterConfig, Network, Parameters, PeftError, Place, Precision, Task, VectorExamples,
+    Adapter, AdapterConfig, Batch, Examples, Input, Network, Parameters, PeftError, Place, Precision,
+    Sequences, Target, Task, VectorExamples,
 };
 use std::ops::ControlFlow;
 
@@ -152,6 +156,21 @@ fn reptile_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> Weights 
     (w, u)
 }
 
+fn reptile_with_own_by_hand(s: &[Samples], mut w: Vec<f64>, mut u: Vec<Vec<f64>>) -> Weights {
+    for round in 0..4 {
+        let t = round % s.len();
+        let mut theta = w.clone();
+        for _ in 0..3 {
+            let g = gradient(&s[t], &with_adapter(&theta, &u[t]));
+            u[t] = stepped(&u[t].clone(), &adapter_gradient(&g, &u[t]), -RATE);
+            theta = stepped(&theta, &g, -RATE);
+        }
+        let eps = 0.8 * (1.0 - 3.0 * round as f64 / 12.0);
+        w = w.iter().zip(&theta).map(|(w, theta)| w + eps * (theta - w)).collect();
+    }
+    (w, u)
+}
+
 fn fomaml_by_hand(s: &[Samples], mut w: Vec<f64>, u: Vec<Vec<f64>>) -> Weights {
     for round in 0..4 {
         let own = &s[round % s.len()];
@@ -170,12 +189,13 @@ fn definitions() -> Vec<Case> {
         rounds,
         adapter_optimiser: Some(OptimiserConfig::sgd(INNER_RATE)),
     };
-    let reptile = Algorithm::Reptile {
+    let reptile = |own| Algorithm::Reptile {
         inner_steps: 3,
         outer_step_size: 0.8,
         inner_state: InnerState::Fresh,
         outer: None,
         reversed: false,
+        own,
     };
     let fomaml = Algorithm::Fomaml { inner_steps: 3, inner: OptimiserConfig::sgd(INNER_RATE) };
     let alternating = peft_ml(Rounds::Alternating { inner: 3, outer: 1 });
@@ -184,7 +204,12 @@ fn definitions() -> Vec<Case> {
         Case { algorithm: peft_ml(Rounds::Joint), steps: 4, by_hand: joint_by_hand },
         Case { algorithm: alternating, steps: 8, by_hand: alternating_by_hand },
         Case { algorithm: peft_ml(Rounds::Cycle), steps: 4, by_hand: cycle_by_hand },
-        Case { algorithm: reptile, steps: 12, by_hand: reptile_by_hand },
+        Case { algorithm: reptile(None), steps: 12, by_hand: reptile_by_hand },
+        Case {
+            algorithm: reptile(Some(symmetric())),
+            steps: 12,
+            by_hand: reptile_with_own_by_hand,
+        },
         Case { algorithm: fomaml, steps: 12, by_hand: fomaml_by_hand },
     ]
 }
@@ -253,6 +278,7 @@ fn an_outer_optimiser_and_a_reversed_sign_do_what_they_are_called() {
             inner_state: InnerState::Fresh,
             outer,
             reversed,
+            own: None,
         };
         let config = TrainingConfig { steps: 3, ..plain(algorithm, 3) };
         let training =
@@ -290,20 +316,21 @@ fn rich(batch: usize) -> Vec<TrainingConfig> {
         rounds,
         adapter_optimiser: Some(OptimiserConfig::AdamW(AdamConfig::new(2e-2, 1e-2))),
     };
-    let reptile = |inner_state, outer| Algorithm::Reptile {
+    let reptile = |inner_state, outer, own| Algorithm::Reptile {
         inner_steps: 2,
         outer_step_size: 1.0,
         inner_state,
         outer,
         reversed: false,
+        own,
     };
     [
         Algorithm::Standard,
         peft_ml(Rounds::Joint, small_weight_method()),
         peft_ml(Rounds::Alternating { inner: 1, outer: 1 }, with_constants()),
         peft_ml(Rounds::Cycle, small_weight_method()),
-        reptile(InnerState::Kept, None),
-        reptile(InnerState::Fresh, Some(adam())),
+        reptile(InnerState::Kept, None, Some(small_weight_method())),
+        reptile(InnerState::Fresh, Some(adam()), None),
         Algorithm::Fomaml { inner_steps: 2, inner: OptimiserConfig::sgd(0.1) },
         Algorithm::FineTuning { adapter: small_weight_method() },
     ]
@@ -370,6 +397,116 @@ fn a_stopped_training_resumed_ends_at_the_same_bits() {
         let error = other.resume(&path).err().unwrap().to_string();
         assert!(error.contains("another training"), "{error}");
     }
+}
+
+/// Candidates, a row each, of lengths between 1 and 6; the true one is drawn.
+struct Turns;
+
+impl Examples for Turns {
+    fn len(&self) -> usize {
+        20
+    }
+
+    fn rows(&self) -> usize {
+        3
+    }
+
+    fn batch(&self, numbers: &[usize], _: Option<&Seed>, place: &Place) -> Result<Batch, PeftError> {
+        let (mut rows, mut truth) = (Vec::new(), Vec::new());
+        for &number in numbers {
+            let mut stream = Seed::root(31).child(number).stream();
+            let answer = stream.below(3);
+            for candidate in 0..3 {
+                let length = 1 + stream.below(6);
+                let ids: Vec<u32> = (0..length).map(|_| 1 + stream.below(10) as u32).collect();
+                rows.push(Encoded { segments: vec![0; ids.len()], ids });
+                truth.push(i64::from(candidate == answer));
+            }
+        }
+        let count = truth.len();
+        let input = Input::Sequences(Sequences { rows, padding: 0, place: place.clone() });
+        let truth = place.integers(truth, [count])?;
+        Ok(Batch { input, target: Target::Candidates { truth, each: 3 } })
+    }
+}
+
+#[test]
+fn candidates_of_any_length_come_out_in_their_order_and_the_largest_is_the_answer() {
+    let (network, place) = (encoder(0.1), double());
+    let base = weights(&network, &place);
+    let numbers: Vec<usize> = (0..20).collect();
+    let batch = Turns.batch(&numbers, None, &place).unwrap();
+    let together = common::output(&network, &base, None, &batch);
+    let Input::Sequences(all) = &batch.input else { panic!() };
+    // One by one: no padding at all.
+    let alone: Vec<f64> = (0..60)
+        .flat_map(|row| {
+            let input = Input::Tokens(Box::new(all.padded(&[row]).unwrap()));
+            let target = Target::Classes(place.integers(vec![0], [1]).unwrap());
+            common::output(&network, &base, None, &Batch { input, target })
+        })
+        .collect();
+    // A few hundred operations on numbers of order 1, in another order.
+    assert!(common::largest_difference(&together, &alone) < 1e-12);
+    let turned: Vec<f64> = alone.chunks(2).rev().flatten().copied().collect();
+    assert!(common::largest_difference(&together, &turned) > 1e-3, "no order to keep");
+
+    // Loss and hits by their definitions.
+    let Target::Candidates { truth, .. } = &batch.target else { panic!() };
+    let truth = truth.to_data().try_to_vec::<i64>().unwrap();
+    let rows: Vec<&[f64]> = alone.chunks(2).collect();
+    let entropy = |(row, truth): (&&[f64], &i64)| {
+        (row[0].exp() + row[1].exp()).ln() - row[*truth as usize]
+    };
+    let loss: f64 = rows.iter().zip(&truth).map(entropy).sum::<f64>() / 60.0;
+    let hit = |turn: usize| {
+        let scores: Vec<f64> = (0..3).map(|i| rows[3 * turn + i][1]).collect();
+        let best = (0..3).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap();
+        truth[3 * turn + best] == 1
+    };
+    let expected: Vec<bool> = (0..20).map(hit).collect();
+    let (found, hits) = evaluate_each(&network, &base, None, &Turns, &place).unwrap().unwrap();
+    assert!((found.loss - loss).abs() < 1e-12);
+    assert_eq!(hits, expected);
+    assert!(hits.contains(&true) && hits.contains(&false));
+    let share = expected.iter().filter(|hit| **hit).count() as f64 / 20.0;
+    assert_eq!(found.accuracy, Some(share));
+}
+
+#[test]
+fn a_checkpoint_of_other_data_is_refused_and_ties_go_to_the_lower_loss() {
+    let (network, place) = (encoder(0.0), double());
+    let (base, tasks) = (weights(&network, &place), tasks(&["a", "b"]));
+    let config = TrainingConfig { steps: 40, validate_every: 1, ..rich(24).swap_remove(0) };
+    let training = || {
+        Training::new(&network, &tasks, config.clone(), &base, &Seed::root(1), &place).unwrap()
+    };
+    let end = |training: &Training<'_>| {
+        let mut state = training.start(&base).unwrap();
+        training.run(&mut state, &mut keep_going).unwrap();
+        state
+    };
+    let one = training().on_data("one".into());
+    let state = end(&one);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    one.save(&state, &path).unwrap();
+    assert!(training().on_data("one".into()).resume(&path).is_ok());
+    let error = training().on_data("two".into()).resume(&path).err().unwrap().to_string();
+    assert!(error.contains("its data") && error.contains("one") && error.contains("two"), "{error}");
+    assert!(training().resume(&path).is_err());
+
+    let by_loss = end(&training().breaking_ties_by_loss());
+    let scores = |step: u64| {
+        let record = state.history.iter().find(|record| record.step == step).unwrap();
+        (record.mean.score(), record.mean.loss)
+    };
+    let [first, lowest] = [state.best.unwrap().step, by_loss.best.unwrap().step];
+    assert_eq!(scores(first).0, scores(lowest).0);
+    let tied = state.history.iter().filter(|record| record.mean.score() == scores(first).0);
+    let least = tied.map(|record| record.mean.loss).fold(f64::INFINITY, f64::min);
+    assert_eq!(scores(lowest).1, least);
+    assert!(scores(first).1 > least, "no tie to break");
 }
 
 #[test]

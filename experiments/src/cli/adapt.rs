@@ -50,6 +50,9 @@ pub struct Arguments {
     /// Share of every task's examples that is held out for validation
     #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
     validation: f64,
+    /// Seconds between checkpoints
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
+    save_every: u64,
     /// Say what would be trained, how much memory and time it takes, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -73,7 +76,7 @@ pub fn run(arguments: &Arguments, _: &Common) -> Result<(), Failure> {
     let Arguments { model: _, tasks: _, data: _, algorithm: _, method: _, settings: _, .. } =
         arguments;
     let Arguments { out: _, epochs: _, batch: _, step_size: _, max_length: _, .. } = arguments;
-    let Arguments { validation: _, dry_run: _, .. } = arguments;
+    let Arguments { validation: _, save_every: _, dry_run: _, .. } = arguments;
     super::networks::missing()
 }
 
@@ -85,6 +88,7 @@ mod with_networks {
     use super::super::networks::{failure, in_pool};
     use super::super::{Common, Failure, print_json};
     use super::{Arguments, Way};
+    use crate::checkpoints::{self, Trained};
     use indicatif::{ProgressBar, ProgressStyle};
     use peftml_data::texts::{self, LabelledText};
     use peftml_linalg::Seed;
@@ -97,13 +101,10 @@ mod with_networks {
         AdapterConfig, Network as _, Place, Precision, Targets, Task, exchange, store,
     };
     use serde_json::{Value, json};
+    use sha2::{Digest, Sha256};
     use std::collections::BTreeSet;
-    use std::ops::ControlFlow;
     use std::path::{Path, PathBuf};
     use std::time::{Duration, Instant};
-
-    /// Between checkpoints.
-    const SAVE_EVERY: Duration = Duration::from_secs(60);
 
     type Texts = Vec<(String, Vec<LabelledText>)>;
 
@@ -173,7 +174,8 @@ mod with_networks {
         let training = settings(arguments, examples)?;
         let steps = training.steps;
         let training = Training::new(&model.encoder, &tasks, training, &model.base, &seed, &place);
-        let training = training.map_err(failure)?;
+        // Labels shared by chance are common in small sets: the loss tells such models apart.
+        let training = training.map_err(failure)?.on_data(named(texts)).breaking_ties_by_loss();
         let about = json!({
             "tasks": tasks.iter().zip(&labels).map(|(task, labels)| json!({
                 "name": task.name, "training": task.training.len(),
@@ -187,8 +189,30 @@ mod with_networks {
         if arguments.dry_run {
             return dry_run(about, &training, &model, tasks.len(), arguments.algorithm);
         }
-        let (training, state) = train(training, &model, &checkpoint(&arguments.out))?;
+        let every = Duration::from_secs(arguments.save_every);
+        let (training, state) = train(training, &model, &checkpoint(&arguments.out), every)?;
         write(arguments, &model, &training, &state, about, &labels)
+    }
+
+    /// A hash of all examples.
+    fn named(texts: &Texts) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |text: &str| {
+            hash.update((text.len() as u64).to_le_bytes());
+            hash.update(text);
+        };
+        for (name, rows) in texts {
+            add(name);
+            add(&rows.len().to_string());
+            for LabelledText { text, pair, label } in rows {
+                add(text);
+                // A text without a pair is not one with an empty pair.
+                add(if pair.is_some() { "1" } else { "0" });
+                add(pair.as_deref().unwrap_or_default());
+                add(label);
+            }
+        }
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Every task's labels, sorted; where the tasks share a head, all tasks'.
@@ -259,7 +283,7 @@ mod with_networks {
                 (Algorithm::PeftMl { adapter: adapter()?, rounds, adapter_optimiser }, 5e-5)
             }
             Way::Reptile => {
-                let (inner_steps, outer_step_size, reversed) = (5, 1.0, false);
+                let (inner_steps, outer_step_size, reversed, own) = (5, 1.0, false, None);
                 let (inner_state, outer) = (InnerState::Fresh, None);
                 let algorithm = Algorithm::Reptile {
                     inner_steps,
@@ -267,6 +291,7 @@ mod with_networks {
                     inner_state,
                     outer,
                     reversed,
+                    own,
                 };
                 (algorithm, 5e-5)
             }
@@ -290,13 +315,8 @@ mod with_networks {
         training: Training<'a>,
         model: &Pretrained,
         checkpoint: &Path,
+        every: Duration,
     ) -> Result<(Training<'a>, TrainingState), Failure> {
-        let (training, mut state) = if checkpoint.is_file() {
-            training.resume(checkpoint).map_err(failure)?
-        } else {
-            let state = training.start(&model.base).map_err(failure)?;
-            (training, state)
-        };
         let bar = ProgressBar::new(training.config().steps);
         // The template is fixed; without it the library's own serves.
         if let Ok(style) =
@@ -305,27 +325,25 @@ mod with_networks {
             bar.set_style(style.progress_chars("=> "));
         }
         bar.set_prefix("adapt");
-        bar.set_position(state.step);
-        bar.reset_eta();
-        let (mut saved, mut unsaved) = (Instant::now(), None);
-        let result = training.run(&mut state, &mut |state| {
+        let (mut saved, mut begun) = (Instant::now(), false);
+        let mut due = |state: &TrainingState, _: bool| {
             bar.set_position(state.step);
             bar.set_message(format!("loss {:.4}", state.loss));
-            if saved.elapsed() > SAVE_EVERY {
-                saved = Instant::now();
-                if let Err(error) = training.save(state, checkpoint) {
-                    unsaved = Some(error);
-                    return ControlFlow::Break(());
-                }
+            if !std::mem::replace(&mut begun, true) {
+                // The time left is that of the steps from here.
+                bar.reset_eta();
             }
-            ControlFlow::Continue(())
-        });
+            let due = saved.elapsed() >= every;
+            if due {
+                saved = Instant::now();
+            }
+            due
+        };
+        let trained =
+            checkpoints::train(training, &model.base, Some(checkpoint), &mut due, |_| ());
         bar.finish_and_clear();
-        result.map_err(failure)?;
-        match unsaved {
-            Some(error) => Err(failure(error)),
-            None => Ok((training, state)),
-        }
+        let Trained { training, state, .. } = trained.map_err(failure)?;
+        Ok((training, state))
     }
 
     fn write(

@@ -68,6 +68,9 @@ const CONFIGS: &[(&str, &str)] = embedded![
     "vision/rates_retraining",
     "vision/rates_fine_tuning",
     "vision/quick",
+    "language/convai2",
+    "language/convai2.small",
+    "language/quick",
 ];
 
 /// A study's name on the command line: `SUITE/STUDY[.PRESET]`, or the path of a TOML file.

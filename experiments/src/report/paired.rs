@@ -40,6 +40,31 @@ pub(crate) fn sign_flip(differences: &[f64]) -> Option<f64> {
     Some((count as f64 / 2f64.powi(scaled.len() as i32)).min(1.0))
 }
 
+/// As [`sign_flip`] for whole numbers, exact for any count of them: the distribution of the sum is built up one
+/// number at a time. `None` for none.
+#[cfg(any(test, feature = "networks"))]
+pub(crate) fn sign_flip_whole(differences: &[i64]) -> Option<f64> {
+    /// A sum above this is no count of examples.
+    const MOST: u64 = 1 << 22;
+    let all = differences.iter().try_fold(0_u64, |sum, d| sum.checked_add(d.unsigned_abs()));
+    let all = all.filter(|all| !differences.is_empty() && *all <= MOST)? as usize;
+    let seen = differences.iter().sum::<i64>().unsigned_abs() as usize;
+    // Of sum s the probability stands at s + all.
+    let mut shares = vec![0.0; 2 * all + 1];
+    shares[all] = 1.0;
+    let mut reach = 0;
+    for step in differences.iter().map(|d| d.unsigned_abs() as usize).filter(|step| *step > 0) {
+        let mut next = vec![0.0; 2 * all + 1];
+        for at in all - reach..=all + reach {
+            next[at - step] += 0.5 * shares[at];
+            next[at + step] += 0.5 * shares[at];
+        }
+        (shares, reach) = (next, reach + step);
+    }
+    let tail = (0..=all.saturating_sub(seen)).map(|at| shares[at]).sum::<f64>();
+    Some(if seen == 0 { 1.0 } else { (2.0 * tail).min(1.0) })
+}
+
 /// Sums of all sign patterns.
 fn sums(values: &[f64]) -> Vec<f64> {
     let mut sums = vec![0.0];
@@ -115,6 +140,18 @@ mod tests {
         assert_eq!(sign_flip(&[0.0, 0.0]), Some(1.0));
         assert_eq!(sign_flip(&[]), None);
         assert_eq!(sign_flip(&[f64::NAN]), None);
+    }
+
+    #[test]
+    fn whole_numbers_are_counted_beyond_the_exact_range() {
+        for differences in [&[1_i64][..], &[1, 2], &[3, -1, 2, 0, 7, -5], &[2; 12], &[0, 0]] {
+            let floats: Vec<f64> = differences.iter().map(|d| *d as f64).collect();
+            // Both count the same patterns; shares are sums of powers of 1/2, exact.
+            assert_eq!(sign_flip_whole(differences), sign_flip(&floats), "{differences:?}");
+        }
+        // All of 40 ones the same way: 2 of 2^40 patterns.
+        assert_eq!(sign_flip_whole(&[1; 40]), Some(2.0 / 2f64.powi(40)));
+        assert_eq!(sign_flip_whole(&[]), None);
     }
 
     #[test]

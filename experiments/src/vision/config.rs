@@ -1,7 +1,14 @@
 //! Configuration of the vision studies.
 
+use super::scene::{Kept, Pictures, Scene};
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, Leaf, Seeds, typed};
+use crate::config::{ConfigError, Leaf, typed};
+use crate::networks::config::{
+    FineTuningMethod, Keep, Leaves, MOST_EXAMPLES, MOST_STEPS, Staged, Words, check_leaves,
+    check_stage, check_steps, failed, step_size, with_rate,
+};
+use crate::networks::stages::Stages;
+use crate::runs::Site;
 use peftml_peft::models::{Mixer, MixerConfig, Mlp, MlpConfig};
 use peftml_peft::optimiser::{OptimiserConfig, ScheduleConfig};
 use peftml_peft::train::{Algorithm, TrainingConfig};
@@ -12,13 +19,6 @@ use toml::Table;
 
 /// Images of CIFAR-10: height and width, and of each class in training and in test.
 const CIFAR10: (usize, usize, usize) = (peftml_data::cifar::SIDE, 5000, 1000);
-/// More images of a task than this are a slip of the finger.
-const MOST_IMAGES: usize = 1_000_000;
-/// A larger factor is a slip of the finger.
-const MOST_FACTOR: f64 = 1e6;
-/// More steps than this are a slip of the finger.
-const MOST_STEPS: u64 = 1_000_000_000;
-
 /// What the leaves mean, beside those of every suite.
 pub const LEAVES: &[Leaf] = &[
     Leaf::new(
@@ -263,16 +263,6 @@ pub struct Retraining {
     pub methods: BTreeMap<String, RetrainingMethod>,
 }
 
-/// Which base is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Keep {
-    /// That of the best validation.
-    Best,
-    /// That of the last step.
-    Last,
-}
-
 /// A retraining method.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -310,17 +300,6 @@ pub struct FineTuning {
     pub methods: BTreeMap<String, FineTuningMethod>,
 }
 
-/// A fine-tuning method.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct FineTuningMethod {
-    /// The adapter.
-    pub adapter: AdapterConfig,
-    /// Its step size, in the place of the optimiser's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub step_size: Option<f64>,
-}
-
 /// What is unfair in the reference code, each behind a switch. (Reptile's reversed sign and its own budget
 /// are leaves of its method.)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -345,6 +324,66 @@ impl PointConfig for VisionConfig {
         let config: Self = typed(Self::NAME, table)?;
         config.check()?;
         Ok(config)
+    }
+}
+
+impl Staged for VisionConfig {
+    const SUITE: &'static str = "vision";
+    type Kept = Kept;
+
+    fn leaves(&self) -> Leaves<'_> {
+        let Self { suite, study, preset, title, question, seeds, cells, baseline, .. } = self;
+        Leaves { suite, study, preset, title, question, seeds, cells, baseline }
+    }
+
+    fn methods(&self) -> [Vec<&String>; 2] {
+        [self.retraining.methods.keys().collect(), self.fine_tuning.methods.keys().collect()]
+    }
+
+    fn step_sizes(&self, [first, second]: [&str; 2]) -> [Option<f64>; 2] {
+        let first = self.retraining.methods.get(first).map(|m| self.retraining_training(m));
+        let second = self.fine_tuning.methods.get(second).map(|m| self.fine_tuning_training(m));
+        [first, second].map(|training| training.map(|training| step_size(&training.optimiser)))
+    }
+
+    /// Images through the network and back.
+    fn cost(&self, _: [&str; 2], tunings: usize) -> f64 {
+        let work = |steps: u64, batch: usize| steps as f64 * batch as f64;
+        let (first, second) = (&self.retraining, &self.fine_tuning);
+        work(first.steps, first.batch) / tunings as f64 + work(second.steps, second.batch)
+    }
+
+    fn words(&self) -> Words {
+        let synthetic = match self.data.source {
+            Source::Cifar10 => ["", ""],
+            Source::Synthetic { .. } => {
+                ["Synthetic images, not photographs. ", ", synthetic images"]
+            }
+        };
+        Words {
+            unseen: "the unseen task",
+            title: "Unseen task",
+            same: "the same images, order and starts",
+            synthetic,
+        }
+    }
+
+    fn scene<'c>(
+        &'c self,
+        number: u64,
+        site: &Site<'_>,
+        kept: &Kept,
+    ) -> Result<Box<dyn Stages + 'c>, String> {
+        let pictures = Pictures::of(self, number, site.data, kept)?;
+        let scene = Scene::new(self, number, &pictures, site).map_err(|error| error.to_string())?;
+        Ok(Box::new(scene))
+    }
+
+    fn check_site(&self, site: &Site<'_>, kept: &Kept) -> Result<(), String> {
+        match self.data.source {
+            Source::Cifar10 => Pictures::of(self, 0, site.data, kept).map(|_| ()),
+            Source::Synthetic { .. } => Ok(()),
+        }
     }
 }
 
@@ -397,7 +436,7 @@ impl VisionConfig {
     pub fn fine_tuning_training(&self, method: &FineTuningMethod) -> TrainingConfig {
         let stage = &self.fine_tuning;
         TrainingConfig {
-            algorithm: Algorithm::FineTuning { adapter: method.adapter.clone() },
+            algorithm: method.algorithm(),
             steps: stage.steps,
             batch: stage.batch,
             optimiser: with_rate(&stage.optimiser, method.step_size, stage.step_factor),
@@ -407,51 +446,10 @@ impl VisionConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        if self.suite != "vision" {
-            return Err(ConfigError::value("suite", &self.suite, "this study is of suite vision"));
-        }
-        for (key, name) in [("study", &self.study), ("preset", &self.preset)] {
-            check_name(key, name)?;
-        }
-        Seeds::parse(&self.seeds)?;
-        self.check_cells()?;
+        check_leaves(self)?;
         self.check_data()?;
         self.check_stages()?;
         self.check_network()
-    }
-
-    fn check_cells(&self) -> Result<(), ConfigError> {
-        let wrong = |cell: &[String; 2], what: String| {
-            ConfigError::value("cells", format!("{cell:?}"), what)
-        };
-        if self.cells.is_empty() {
-            return Err(ConfigError::value("cells", "[]", "at least one pair is needed"));
-        }
-        for (index, cell) in self.cells.iter().enumerate() {
-            let [first, second] = cell;
-            let known = |names: Vec<&String>| {
-                let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
-                names.join(", ")
-            };
-            if !self.retraining.methods.contains_key(first) {
-                let known = known(self.retraining.methods.keys().collect());
-                return Err(wrong(cell, format!("no retraining method {first}; known: {known}")));
-            }
-            if !self.fine_tuning.methods.contains_key(second) {
-                let known = known(self.fine_tuning.methods.keys().collect());
-                return Err(wrong(cell, format!("no fine-tuning method {second}; known: {known}")));
-            }
-            if self.cells[..index].contains(cell) {
-                return Err(wrong(cell, "no pair may stand twice".into()));
-            }
-        }
-        if !self.retraining.methods.contains_key(&self.baseline) {
-            let expected = "the name of a retraining method is needed";
-            return Err(ConfigError::value("baseline", &self.baseline, expected));
-        }
-        let names = self.retraining.methods.keys().map(|name| ("retraining.methods", name));
-        let more = self.fine_tuning.methods.keys().map(|name| ("fine_tuning.methods", name));
-        names.chain(more).try_for_each(|(key, name)| check_name(key, name))
     }
 
     fn check_data(&self) -> Result<(), ConfigError> {
@@ -470,7 +468,7 @@ impl VisionConfig {
         }
         let (training, test) = match self.data.source {
             Source::Cifar10 => (2 * CIFAR10.1, 2 * CIFAR10.2),
-            Source::Synthetic { .. } => (MOST_IMAGES, MOST_IMAGES),
+            Source::Synthetic { .. } => (MOST_EXAMPLES, MOST_EXAMPLES),
         };
         for (key, count, least, most) in [
             ("data.training_images", self.data.training_images, 2, training),
@@ -510,14 +508,7 @@ impl VisionConfig {
                 let expected = format!("from 1 to {MOST_STEPS}");
                 return Err(ConfigError::value(format!("{stage}.steps"), steps, expected));
             }
-            if !(1..=MOST_IMAGES).contains(&batch) {
-                let expected = format!("from 1 to {MOST_IMAGES}");
-                return Err(ConfigError::value(format!("{stage}.batch"), batch, expected));
-            }
-            if !(factor > 0.0 && factor <= MOST_FACTOR) {
-                let expected = format!("a number above 0, at most {MOST_FACTOR}, is needed");
-                return Err(ConfigError::value(format!("{stage}.step_factor"), factor, expected));
-            }
+            check_stage(stage, batch, factor)?;
         }
         Ok(())
     }
@@ -576,37 +567,6 @@ impl VisionConfig {
         }
         Ok(())
     }
-}
-
-/// `optimiser` at `step_size` (its own where there is none) times `factor`.
-fn with_rate(optimiser: &OptimiserConfig, step_size: Option<f64>, factor: f64) -> OptimiserConfig {
-    let mut optimiser = optimiser.clone();
-    let (OptimiserConfig::Adam(peftml_peft::optimiser::AdamConfig { step_size: own, .. })
-    | OptimiserConfig::AdamW(peftml_peft::optimiser::AdamConfig { step_size: own, .. })
-    | OptimiserConfig::Sgd { step_size: own, .. }) = &mut optimiser;
-    *own = step_size.unwrap_or(*own) * factor;
-    optimiser
-}
-
-fn failed(key: &str, error: &PeftError) -> ConfigError {
-    let text = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-    ConfigError::value(key, "as it stands", text)
-}
-
-fn check_name(key: &str, name: &str) -> Result<(), ConfigError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-        let expected = "letters, digits, dots, dashes and underscores: it names files";
-        return Err(ConfigError::value(key, format!("\"{name}\""), expected));
-    }
-    Ok(())
-}
-
-fn check_steps(key: &str, steps: u64) -> Result<(), ConfigError> {
-    if (1..=MOST_STEPS).contains(&steps) {
-        return Ok(());
-    }
-    Err(ConfigError::value(format!("{key}.steps"), steps, format!("from 1 to {MOST_STEPS}")))
 }
 
 /// A bound on the numbers of a network; `None` where it overflows.

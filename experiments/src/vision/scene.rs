@@ -1,19 +1,19 @@
 //! What all methods of one sweep point and seed share: images, split, network, initial weights.
 
-use super::config::{Augmentation, Data, Keep, Source, VisionConfig};
+use super::config::{Augmentation, Data, Source, VisionConfig};
 use super::images::{Changes, ImageExamples};
 use crate::checkpoints::{self, Trained};
-use crate::config::hash8;
-use crate::runs::{Site, provenance};
-use peftml_data::Images;
+use crate::networks::config::Keep;
+use crate::networks::stages::{Base, Stages, TrialError, Tuned, checkpoint};
+use crate::runs::Site;
+use peftml_data::{Images, cifar};
 use peftml_data::synthetic::images::ImageSpec;
 use peftml_linalg::Seed;
 use peftml_peft::models::WithoutBiases;
-use peftml_peft::train::{Algorithm, Evaluation, Record, Training, TrainingState, evaluate};
-use peftml_peft::{Adapter, Network, Parameters, PeftError, Place, Precision, Task};
-use std::path::PathBuf;
-use std::sync::Arc;
-use toml::{Table, Value};
+use peftml_peft::train::{Algorithm, Evaluation, Training, TrainingState, evaluate};
+use peftml_peft::{Adapter, Network, Parameters, Place, Precision, Task};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Images to train on and images to test on.
 #[derive(Clone)]
@@ -22,33 +22,6 @@ pub struct Pictures {
     pub training: Arc<Images>,
     /// Test images.
     pub test: Arc<Images>,
-}
-
-/// Why a trial has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum TrialError {
-    /// The network's side.
-    #[error(transparent)]
-    Peft(#[from] PeftError),
-    /// Fewer images of a class than the configuration asks for.
-    #[error("class {class} has {found} {what} images, {needed} are needed")]
-    TooFew {
-        /// The class.
-        class: u8,
-        /// Training or test.
-        what: &'static str,
-        /// How many there are.
-        found: usize,
-        /// How many are needed.
-        needed: usize,
-    },
-}
-
-impl TrialError {
-    /// Whether the method is at fault: it would fail again, and its row stands without numbers.
-    pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::Peft(PeftError::NotFinite { .. } | PeftError::Decomposition { .. }))
-    }
 }
 
 /// See the module's header.
@@ -68,40 +41,8 @@ pub struct Scene<'c> {
     checkpoints: Option<PathBuf>,
 }
 
-/// A base.
-pub struct Base {
-    parameters: Parameters,
-    /// The retraining tasks' adapters that belong to it.
-    adapters: Vec<Parameters>,
-    /// Validations on the way to it.
-    pub history: Vec<Record>,
-    /// The step that it is of, and the score of the best validation.
-    pub best: Option<(u64, f64)>,
-    /// Steps of the retraining.
-    pub steps: u64,
-    /// Numbers that were trained.
-    pub trained_parameters: usize,
-    /// Steps made by this process, and the seconds that they took.
-    pub spent: (u64, f64),
-}
-
-/// A fine-tuned model, measured.
-pub struct Tuned {
-    /// On the test images, after the last step.
-    pub last: Evaluation,
-    /// On the test images, after the step of the best validation.
-    pub best: Option<Evaluation>,
-    /// Step and score of the best validation.
-    pub best_validation: Option<(u64, f64)>,
-    /// Validations on the way.
-    pub history: Vec<Record>,
-    /// Steps.
-    pub steps: u64,
-    /// Numbers that were trained.
-    pub trained_parameters: usize,
-    /// Steps made by this process, and the seconds that they took.
-    pub spent: (u64, f64),
-}
+/// Real images, once they are read.
+pub type Kept = Mutex<Option<Pictures>>;
 
 impl Pictures {
     /// Synthetic images for seed `number`; `None` where the configuration asks for real ones.
@@ -118,6 +59,34 @@ impl Pictures {
             test: draw(data.test_images, "test"),
         })
     }
+
+    /// The images of seed `number`; real ones are read once.
+    pub fn of(
+        config: &VisionConfig,
+        number: u64,
+        data: Option<&Path>,
+        kept: &Kept,
+    ) -> Result<Self, String> {
+        if let Some(pictures) = Self::synthetic(&config.data, number) {
+            return Ok(pictures);
+        }
+        // A thread that panicked while reading left nothing behind.
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pictures) = kept.as_ref() {
+            return Ok(pictures.clone());
+        }
+        let folder = data.ok_or_else(|| not_there("no folder of real data is known"))?;
+        let set = cifar::read(folder).map_err(|error| not_there(&error.to_string()))?;
+        let (training, test) = (Arc::new(set.training), Arc::new(set.test));
+        Ok(kept.insert(Self { training, test }).clone())
+    }
+}
+
+fn not_there(reason: &str) -> String {
+    format!(
+        "CIFAR-10 cannot be read: {reason}; `cargo xtask data cifar10` gets it, PEFTML_DATA names the \
+         folder that holds it, and the study vision/quick needs none"
+    )
 }
 
 fn root(number: u64) -> Seed {
@@ -159,11 +128,39 @@ impl<'c> Scene<'c> {
         })
     }
 
-    /// The base that retraining method `name` makes.
-    ///
-    /// # Errors
-    /// [`TrialError`]; for a loss that is no finite number the last checkpoint stays.
-    pub fn retrain(&self, name: &str) -> Result<Base, TrialError> {
+    /// Network and parameters as the configuration means them under `adapter`.
+    fn for_adapter(&self, adapter: &Adapter, base: &Parameters) -> (&dyn Network, Parameters) {
+        match &self.unbiased {
+            Some(unbiased) if WithoutBiases::concerns(adapter, self.network.sites()) => {
+                (unbiased, unbiased.kept(base))
+            }
+            _ => (self.network.as_ref(), base.clone()),
+        }
+    }
+
+    /// `parameters` with zeros for biases that they lack.
+    fn completed(&self, mut parameters: Parameters) -> Parameters {
+        for (name, own) in self.initial.iter() {
+            if parameters.get(name).is_none() {
+                let mut zero = own.clone();
+                zero.value = zero.value.zeros_like();
+                parameters.insert(name, zero);
+            }
+        }
+        parameters
+    }
+
+    /// The checkpoint of the training that `names` mean.
+    fn checkpoint(&self, names: &[&str]) -> Result<Option<PathBuf>, TrialError> {
+        let Some(folder) = &self.checkpoints else { return Ok(None) };
+        let mut path = checkpoint(folder, self.config, self.number, names)?.into_os_string();
+        path.push(".safetensors");
+        Ok(Some(path.into()))
+    }
+}
+
+impl Stages for Scene<'_> {
+    fn retrain(&self, name: &str) -> Result<Base, TrialError> {
         let config = self.config.retraining_training(&self.config.retraining.methods[name]);
         let adapter = match &config.algorithm {
             Algorithm::PeftMl { adapter, .. } => Some(adapter),
@@ -180,7 +177,7 @@ impl<'c> Scene<'c> {
         let training = Training::new(network, &self.tasks, config, &start, &seed, &self.place)?;
         let path = self.checkpoint(&[name])?;
         let Trained { training, state, spent } =
-            checkpoints::train(training, &start, path.as_deref(), |_| ())?;
+            checkpoints::train(training, &start, path.as_deref(), &mut checkpoints::at_validations, |_| ())?;
         let adapters = training.adapter().map_or(0, Adapter::count) * self.tasks.len();
         let TrainingState { step, base, adapters: last, history, best, .. } = state;
         let found = best.as_ref().map(|best| (best.step, best.score));
@@ -199,11 +196,7 @@ impl<'c> Scene<'c> {
         })
     }
 
-    /// `base`, made by retraining method `names[0]`, fine-tuned by method `names[1]`.
-    ///
-    /// # Errors
-    /// As [`Scene::retrain`].
-    pub fn fine_tune(&self, base: &Base, names: [&str; 2]) -> Result<Tuned, TrialError> {
+    fn fine_tune(&self, base: &Base, names: [&str; 2]) -> Result<Tuned, TrialError> {
         let method = &self.config.fine_tuning.methods[names[1]];
         let config = self.config.fine_tuning_training(method);
         let adapter = Adapter::new(&method.adapter, self.network.sites())?;
@@ -213,7 +206,7 @@ impl<'c> Scene<'c> {
         let path = self.checkpoint(&names)?;
         let keeps = self.config.flaws.keep_first_adapter;
         let Trained { training, state, spent } =
-            checkpoints::train(training, &start, path.as_deref(), |state| {
+            checkpoints::train(training, &start, path.as_deref(), &mut checkpoints::at_validations, |state| {
                 let first = base.adapters.first().zip(state.adapters.first_mut());
                 if let Some((old, fresh)) = first.filter(|_| keeps)
                     && same_names(old, fresh)
@@ -240,66 +233,15 @@ impl<'c> Scene<'c> {
             trained_parameters: adapter.count(),
             history: state.history,
             spent,
+            own: Vec::new(),
         })
     }
 
-    /// Forgets what was kept for a trial that is finished.
-    pub fn forget(&self, names: [&str; 2]) {
+    fn forget(&self, names: [&str; 2]) {
         if let Ok(Some(path)) = self.checkpoint(&names) {
             // A file that cannot be removed costs its place and nothing else.
             let _ = std::fs::remove_file(path);
         }
-    }
-
-    /// Network and parameters as the configuration means them under `adapter`.
-    fn for_adapter(&self, adapter: &Adapter, base: &Parameters) -> (&dyn Network, Parameters) {
-        match &self.unbiased {
-            Some(unbiased) if WithoutBiases::concerns(adapter, self.network.sites()) => {
-                (unbiased, unbiased.kept(base))
-            }
-            _ => (self.network.as_ref(), base.clone()),
-        }
-    }
-
-    /// `parameters` with zeros for biases that they lack.
-    fn completed(&self, mut parameters: Parameters) -> Parameters {
-        for (name, own) in self.initial.iter() {
-            if parameters.get(name).is_none() {
-                let mut zero = own.clone();
-                zero.value = zero.value.zeros_like();
-                parameters.insert(name, zero);
-            }
-        }
-        parameters
-    }
-
-    /// The checkpoint of the training that `names` (of a retraining method, and of a fine-tuning method)
-    /// mean. Its own name holds a hash of all that the training depends on, this binary and the machine's
-    /// features included.
-    fn checkpoint(&self, names: &[&str]) -> Result<Option<PathBuf>, TrialError> {
-        let Some(folder) = &self.checkpoints else { return Ok(None) };
-        std::fs::create_dir_all(folder)
-            .map_err(|source| PeftError::Io { path: folder.clone(), source })?;
-        // A configuration was made from a table.
-        let mut identity = Table::try_from(self.config).unwrap_or_default();
-        for presentation in ["study", "preset", "title", "question", "seeds", "cells", "baseline"] {
-            identity.remove(presentation);
-        }
-        identity.remove("sweep");
-        for (stage, name) in ["retraining", "fine_tuning"].iter().zip(names) {
-            let methods = identity.get_mut(*stage).and_then(|stage| stage.get_mut("methods"));
-            if let Some(methods) = methods.and_then(Value::as_table_mut) {
-                methods.retain(|known, _| known == *name);
-            }
-        }
-        if names.len() < 2 {
-            identity.remove("fine_tuning");
-        }
-        identity.insert("seed".into(), self.number.to_string().into());
-        identity.insert("revision".into(), provenance::revision().into());
-        identity.insert("features".into(), provenance::cpu_features().into());
-        let name = format!("{}-{}-{}", names.join("-"), self.number, hash8(&identity));
-        Ok(Some(folder.join(name + ".safetensors")))
     }
 }
 

@@ -1,8 +1,11 @@
 use super::*;
 use crate::config::{StudyName, load, names, set};
 use crate::recut;
+use crate::runs::{Outcome, Site, Study, Tables, Trial};
 use crate::vision::config::Flaws;
-use peftml_peft::Adapter;
+use crate::vision::scene::{Pictures, Scene};
+use peftml_peft::{Adapter, Network as _};
+use std::path::Path;
 
 /// A workspace without a method of the studies has nothing to run.
 fn has_methods() -> bool {
@@ -249,7 +252,7 @@ fn the_real_images_are_cut_as_asked_for() {
         return;
     }
     let config = &study.resolved.config;
-    let pictures = study.pictures(config, 0, site.data).unwrap();
+    let pictures = Pictures::of(config, 0, site.data, &study.kept).unwrap();
     let scene = Scene::new(config, 0, &pictures, &site).unwrap();
     assert_eq!(scene.sizes(), [[2250, 250]; 5]);
     assert_eq!(scene.test_images(), 2000);

@@ -9,6 +9,7 @@ use super::settings::in_range;
 use super::{Configured, Entry, Kind, LowRank, Note, Patterns, Theta, WeightMethod, read_settings};
 use crate::PeftError;
 use crate::exchange::{HuggingFace, Layers, export_lora, import_lora};
+use crate::ops::{LinearMap, linear};
 use crate::parameters::{Init, Spec};
 use crate::sites::LinearSite;
 use burn::tensor::Tensor;
@@ -126,7 +127,7 @@ impl WeightMethod for Lora {
     ) -> Result<Tensor<2>, PeftError> {
         let (a, b) = self.factors(theta)?;
         let through = theta.dropout(x.clone(), self.dropout).matmul(a).matmul(b);
-        Ok(x.matmul(base) + through)
+        Ok(linear(x, LinearMap::plain(base, None)) + through)
     }
 }
 

@@ -13,7 +13,7 @@ use crate::methods::in_range;
 use crate::ops;
 use crate::parameters::{Init, Spec};
 use crate::sites::Sites;
-use crate::{Input, Network, Pass, PeftError, Tokens};
+use crate::{Input, Network, Pass, PeftError, Sequences, Tokens};
 use burn::tensor::{Int, Tensor};
 
 /// Which of the two published forms an encoder has.
@@ -183,6 +183,32 @@ impl Encoder {
         Ok((x, added))
     }
 
+    /// The first token's vector of each sequence, rows x width: all that a head needs.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub fn first_vectors(
+        &self,
+        pass: &Pass<'_>,
+        sequences: &Sequences,
+    ) -> Result<Tensor<2>, PeftError> {
+        in_parts(pass, sequences, |pass, tokens| {
+            let shape = [tokens.ids.dims()[0], self.config.width];
+            Ok(self.states(pass, tokens)?.0.narrow(1, 0, 1).reshape(shape))
+        })
+    }
+
+    fn outputs(&self, pass: &Pass<'_>, tokens: &Tokens) -> Result<Tensor<2>, PeftError> {
+        let (states, added) = self.states(pass, tokens)?;
+        match self.head(pass, states.clone())? {
+            Some(outputs) => Ok(outputs),
+            None => {
+                let [_, length, _] = states.dims();
+                Ok(masked_mean(states.narrow(1, added, length - added), tokens.mask.clone()))
+            }
+        }
+    }
+
     /// The head's outputs for the last layer's vectors; `None` where there is no head.
     ///
     /// # Errors
@@ -304,18 +330,55 @@ impl Network for Encoder {
     }
 
     fn forward(&self, pass: &Pass<'_>, input: &Input) -> Result<Tensor<2>, PeftError> {
-        let Input::Tokens(tokens) = input else {
-            return Err(PeftError::InputKind { expected: "token sequences", found: input.kind() });
-        };
-        let (states, added) = self.states(pass, tokens)?;
-        match self.head(pass, states.clone())? {
-            Some(outputs) => Ok(outputs),
-            None => {
-                let [_, length, _] = states.dims();
-                Ok(masked_mean(states.narrow(1, added, length - added), tokens.mask.clone()))
+        match input {
+            Input::Tokens(tokens) => self.outputs(pass, tokens),
+            Input::Sequences(sequences) => {
+                in_parts(pass, sequences, |pass, tokens| self.outputs(pass, tokens))
             }
+            _ => Err(PeftError::InputKind { expected: "token sequences", found: input.kind() }),
         }
     }
+}
+
+/// The head of an encoder on [`Encoder::first_vectors`], for trainings that leave all before it alone. Its
+/// parameters are the whole encoder's, so that adapters and bases fit both.
+pub struct EncoderHead<'e>(pub &'e Encoder);
+
+impl Network for EncoderHead<'_> {
+    fn sites(&self) -> &Sites {
+        self.0.sites()
+    }
+
+    fn forward(&self, pass: &Pass<'_>, input: &Input) -> Result<Tensor<2>, PeftError> {
+        let Input::Vectors(x) = input else {
+            return Err(PeftError::InputKind { expected: "vectors", found: input.kind() });
+        };
+        let outputs = self.0.head(pass, x.clone().unsqueeze_dim::<3>(1))?;
+        outputs.ok_or_else(|| PeftError::MissingParameter { name: "classifier.weight".into() })
+    }
+}
+
+/// `compute` on parts of similar length, its rows back in the sequences' order.
+fn in_parts(
+    pass: &Pass<'_>,
+    sequences: &Sequences,
+    compute: impl Fn(&Pass<'_>, &Tokens) -> Result<Tensor<2>, PeftError>,
+) -> Result<Tensor<2>, PeftError> {
+    let parts = sequences.parts();
+    let mut places = vec![0; sequences.rows.len()];
+    for (place, &row) in parts.iter().flatten().enumerate() {
+        places[row] = place as i64;
+    }
+    let outputs = parts.iter().enumerate().map(|(number, rows)| {
+        compute(&pass.part(number), &sequences.padded(rows)?)
+    });
+    let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
+    if outputs.is_empty() {
+        let problem = "there are no sequences";
+        return Err(PeftError::Tasks { what: "a batch".into(), problem });
+    }
+    let count = [places.len()];
+    Ok(Tensor::cat(outputs, 0).select(0, sequences.place.integers(places, count)?))
 }
 
 fn declare(c: &EncoderConfig) -> Sites {

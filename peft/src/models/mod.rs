@@ -6,7 +6,7 @@ mod mixer;
 mod mlp;
 mod without_biases;
 
-pub use encoder::{Encoder, EncoderConfig, EncoderForm, Family, masked_mean};
+pub use encoder::{Encoder, EncoderConfig, EncoderForm, EncoderHead, Family, masked_mean};
 pub use linear::Linear;
 pub use mixer::{Mixer, MixerConfig};
 pub use mlp::{Mlp, MlpConfig};
@@ -34,7 +34,7 @@ fn vectors(input: &Input) -> Result<Tensor<2>, PeftError> {
             let [batch, channels, height, width] = images.dims();
             Ok(images.clone().reshape([batch, channels * height * width]))
         }
-        Input::Tokens(_) => {
+        Input::Tokens(_) | Input::Sequences(_) => {
             let expected = "vectors or images";
             Err(PeftError::InputKind { expected, found: input.kind() })
         }

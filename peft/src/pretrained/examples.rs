@@ -1,7 +1,7 @@
 //! Tokenised text with classes, as examples to train on.
 
 use super::Encoded;
-use crate::{Batch, Examples, Input, PeftError, Place, Target, Tokens};
+use crate::{Batch, Examples, Input, PeftError, Place, Target};
 use peftml_linalg::Seed;
 
 /// Sequences of tokens, each with the number of its class. A batch is padded to its own longest sequence.
@@ -42,26 +42,7 @@ impl Examples for TextExamples {
         place: &Place,
     ) -> Result<Batch, PeftError> {
         let rows: Vec<&Encoded> = numbers.iter().map(|&number| &self.encoded[number]).collect();
-        let length = rows.iter().map(|row| row.ids.len()).max().unwrap_or(0);
-        let shape = [rows.len(), length];
-        let filled = |part: fn(&Encoded) -> &[u32], fill: i64| {
-            let row = |row: &&Encoded| {
-                let own = part(row).iter().map(|&id| i64::from(id));
-                own.chain(std::iter::repeat(fill)).take(length).collect::<Vec<_>>()
-            };
-            rows.iter().flat_map(row).collect::<Vec<i64>>()
-        };
-        let mask = rows.iter().flat_map(|row| {
-            (0..length).map(|at| f64::from(u8::from(at < row.ids.len()))).collect::<Vec<_>>()
-        });
-        // A second segment is named only where there is one: RoBERTa has none.
-        let paired = rows.iter().any(|row| row.segments.iter().any(|&segment| segment != 0));
-        let segments = paired.then(|| place.integers(filled(|row| &row.segments, 0), shape));
-        let tokens = Tokens {
-            ids: place.integers(filled(|row| &row.ids, self.padding), shape)?,
-            mask: place.tensor(mask.collect(), shape)?,
-            segments: segments.transpose()?,
-        };
+        let tokens = crate::sequences::padded(&rows, self.padding, place)?;
         let classes = numbers.iter().map(|&number| self.classes[number] as i64).collect();
         let target = Target::Classes(place.integers(classes, [numbers.len()])?);
         Ok(Batch { input: Input::Tokens(Box::new(tokens)), target })

@@ -18,6 +18,8 @@ struct Text {
     seed: u64,
     network: u64,
     precision: String,
+    #[serde(default)]
+    data: Option<String>,
     step: u64,
     /// Its bits: JSON knows no number that is none.
     loss: u64,
@@ -165,6 +167,7 @@ impl Training<'_> {
             seed: self.seed.number(),
             network: self.network.sites().count() as u64,
             precision: format!("{:?}", self.place.precision()),
+            data: self.data.clone(),
             step: state.step,
             loss: state.loss.to_bits(),
             history: state.history.clone(),
@@ -177,6 +180,7 @@ impl Training<'_> {
     fn check_same(&self, found: &Text) -> Result<(), FileProblem> {
         let own = format!("{:?}", self.config);
         let number = |n: u64| n.to_string();
+        let data = |name: &Option<String>| name.clone().unwrap_or_else(|| "unnamed".into());
         let fields = [
             ("its configuration", own, found.configuration.clone()),
             ("its seed", number(self.seed.number()), number(found.seed)),
@@ -186,6 +190,7 @@ impl Training<'_> {
                 number(found.network),
             ),
             ("its precision", format!("{:?}", self.place.precision()), found.precision.clone()),
+            ("its data", data(&self.data), data(&found.data)),
         ];
         for (field, expected, found) in fields {
             if expected != found {

@@ -39,6 +39,9 @@ pub enum Algorithm {
         /// The reference code's flaw: the update with the sign reversed.
         #[serde(default)]
         reversed: bool,
+        /// What every task keeps of its own (a head, say): trained by the inner steps, and left where they end.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        own: Option<AdapterConfig>,
     },
     /// First-order MAML: after `inner_steps - 1` steps on one task from W, the gradient of the next batch
     /// there steps W (Finn et al. 2017, arXiv:1703.03400, section 5.2).
@@ -184,6 +187,7 @@ impl TrainingConfig {
     pub fn adapter(&self) -> Option<&AdapterConfig> {
         match &self.algorithm {
             Algorithm::PeftMl { adapter, .. } | Algorithm::FineTuning { adapter } => Some(adapter),
+            Algorithm::Reptile { own, .. } => own.as_ref(),
             _ => None,
         }
     }

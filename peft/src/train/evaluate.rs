@@ -5,7 +5,7 @@ use crate::batch::Examples;
 use crate::parameters::Parameters;
 use crate::{Network, Pass, PeftError, Place, device};
 
-/// Examples in one pass of an evaluation: bounds memory, changes nothing else.
+/// Rows in one pass of an evaluation: bounds memory, changes nothing else.
 const AT_ONCE: usize = 256;
 
 /// Loss and accuracy.
@@ -49,24 +49,40 @@ pub fn evaluate(
     examples: &dyn Examples,
     place: &Place,
 ) -> Result<Option<Evaluation>, PeftError> {
+    Ok(evaluate_each(network, base, adapter, examples, place)?.map(|(all, _)| all))
+}
+
+/// As [`evaluate`], and which of the examples are hit, in their order; none for values.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_each(
+    network: &dyn Network,
+    base: &Parameters,
+    adapter: Option<(&Adapter, &Parameters)>,
+    examples: &dyn Examples,
+    place: &Place,
+) -> Result<Option<(Evaluation, Vec<bool>)>, PeftError> {
+    let at_once = (AT_ONCE / examples.rows().max(1)).max(1);
     let count = examples.len();
-    let (mut loss, mut hits) = (0.0, Some(0));
+    let (mut loss, mut hits) = (0.0, Some(Vec::new()));
     let mut pass = Pass::new(base);
     if let Some((adapter, theta)) = adapter {
         pass = pass.with_adapter(adapter, theta);
     }
-    for start in (0..count).step_by(AT_ONCE) {
-        let numbers: Vec<usize> = (start..(start + AT_ONCE).min(count)).collect();
+    for start in (0..count).step_by(at_once) {
+        let numbers: Vec<usize> = (start..(start + at_once).min(count)).collect();
         let batch = examples.batch(&numbers, None, place)?;
         let output = network.forward(&pass, &batch.input)?;
         let found = batch.hits(&output)?;
-        hits = hits.zip(found).map(|(a, b)| a + b);
+        hits = hits.zip(found).map(|(a, b)| [a, b].concat());
         loss += device::scalar(&batch.loss(output)?)? * numbers.len() as f64;
     }
-    let share = |hits: usize| hits as f64 / count as f64;
-    Ok((count > 0).then(|| Evaluation {
+    let share = |hits: &Vec<bool>| hits.iter().filter(|hit| **hit).count() as f64 / count as f64;
+    let all = Evaluation {
         loss: loss / count as f64,
-        accuracy: hits.map(share),
+        accuracy: hits.as_ref().map(share),
         examples: count,
-    }))
+    };
+    Ok((count > 0).then(|| (all, hits.unwrap_or_default())))
 }

@@ -13,5 +13,5 @@ mod rounds;
 mod training;
 
 pub use config::{Algorithm, InnerState, Rounds, TrainingConfig};
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, evaluate, evaluate_each};
 pub use training::{Best, Record, Training, TrainingState};

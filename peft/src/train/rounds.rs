@@ -57,24 +57,30 @@ impl Training<'_> {
         }
     }
 
-    /// The weights that task `t` is met with: the base, after the inner steps where there are any.
+    /// The weights that task `t` is met with: the base and the task's own, after the inner steps where there
+    /// are any.
     pub(super) fn adapted_to(
         &self,
         t: usize,
         state: &TrainingState,
-    ) -> Result<Parameters, PeftError> {
+    ) -> Result<(Parameters, Option<Parameters>), PeftError> {
+        let mut own = state.adapters.get(t).cloned();
         let (steps, optimiser) = match &self.config.algorithm {
             Algorithm::Reptile { inner_steps, .. } => (*inner_steps, &self.config.optimiser),
             Algorithm::Fomaml { inner_steps, inner } => (*inner_steps, inner),
-            _ => return Ok(state.base.clone()),
+            _ => return Ok((state.base.clone(), own)),
         };
         let (mut theta, mut memory) = (state.base.clone(), OptimiserState::default());
+        let mut own_memory = OptimiserState::default();
         for j in 0..steps {
             // The first batches, the same at every validation.
-            let slope = self.weights_slope(t, j, state.step, &theta)?;
+            let slope = self.weights_slope(t, j, state.step, &theta, own.as_ref())?;
             optimiser.step(&mut memory, &mut theta, &slope.base, 1.0)?;
+            if let Some(own) = &mut own {
+                optimiser.step(&mut own_memory, own, &slope.adapter, 1.0)?;
+            }
         }
-        Ok(theta)
+        Ok((theta, own))
     }
 
     fn standard(&self, state: &mut TrainingState) -> Result<(), PeftError> {
@@ -141,8 +147,9 @@ impl Training<'_> {
     }
 
     fn reptile(&self, state: &mut TrainingState) -> Result<(), PeftError> {
-        let Algorithm::Reptile { inner_steps, outer_step_size, inner_state, outer, reversed } =
-            &self.config.algorithm
+        let Algorithm::Reptile {
+            inner_steps, outer_step_size, inner_state, outer, reversed, ..
+        } = &self.config.algorithm
         else {
             return Ok(());
         };
@@ -150,7 +157,10 @@ impl Training<'_> {
         let mut theta = state.base.clone();
         let mut memory = match inner_state {
             InnerState::Kept => std::mem::take(&mut state.base_optimiser),
-            InnerState::Fresh => OptimiserState::default(),
+            InnerState::Fresh => {
+                state.adapter_optimisers.fill(OptimiserState::default());
+                OptimiserState::default()
+            }
         };
         let inner = &self.config.optimiser;
         self.inner_steps(state, *inner_steps, inner, &mut theta, &mut memory)?;
@@ -183,7 +193,7 @@ impl Training<'_> {
         let mut theta = state.base.clone();
         let mut memory = OptimiserState::default();
         self.inner_steps(state, steps - 1, inner, &mut theta, &mut memory)?;
-        let slope = self.weights_slope(t, number + steps - 1, state.step, &theta)?;
+        let slope = self.weights_slope(t, number + steps - 1, state.step, &theta, None)?;
         check_finite(slope.loss, state.step, Some(&self.tasks[t]))?;
         state.loss = slope.loss;
         self.step_base(state, slope.base)?;
@@ -202,10 +212,14 @@ impl Training<'_> {
     ) -> Result<(), PeftError> {
         let (t, number) = self.visit(state.step);
         for j in 0..steps {
-            let slope = self.weights_slope(t, number + j, state.step, theta)?;
+            let own = state.adapters.get(t);
+            let slope = self.weights_slope(t, number + j, state.step, theta, own)?;
             check_finite(slope.loss, state.step, Some(&self.tasks[t]))?;
             state.loss = slope.loss;
             optimiser.step(memory, theta, &slope.base, 1.0)?;
+            if let Some(own) = state.adapters.get_mut(t) {
+                optimiser.step(&mut state.adapter_optimisers[t], own, &slope.adapter, 1.0)?;
+            }
             state.step += 1;
         }
         Ok(())
@@ -218,16 +232,17 @@ impl Training<'_> {
         ((round % tasks) as usize, round / tasks * steps)
     }
 
-    /// Loss and gradient of all weights on batch `number` of task `t`.
+    /// Loss and gradient of all weights, the task's own included, on batch `number` of task `t`.
     fn weights_slope(
         &self,
         t: usize,
         number: u64,
         step: u64,
         weights: &Parameters,
+        own: Option<&Parameters>,
     ) -> Result<Slope, PeftError> {
         let batch = self.task_batch(t, number)?;
-        self.slope(step, t, &batch, weights, None, Trained::Base)
+        self.slope(step, t, &batch, weights, own, Trained::Both)
     }
 
     fn slope(

@@ -19,6 +19,9 @@ pub struct Training<'a> {
     pub(super) seed: Seed,
     pub(super) place: Place,
     pub(super) outer_sign: f64,
+    /// What the examples are, for checkpoints.
+    pub(super) data: Option<String>,
+    pub(super) ties_by_loss: bool,
 }
 
 /// All that changes in a training.
@@ -93,7 +96,7 @@ impl<'a> Training<'a> {
         let adapter = match config.adapter() {
             Some(settings) => {
                 let adapter = Adapter::new(settings, sites)?;
-                if let Algorithm::PeftMl { .. } = config.algorithm {
+                if let Algorithm::PeftMl { .. } | Algorithm::Reptile { .. } = config.algorithm {
                     adapter.check_shares(sites)?;
                 }
                 Some(adapter.prepared(base, &seed.child("projection"), place)?)
@@ -101,7 +104,19 @@ impl<'a> Training<'a> {
             None => None,
         };
         let (seed, place) = (seed.clone(), place.clone());
-        Ok(Self { network, tasks, config, adapter, seed, place, outer_sign: 1.0 })
+        let (outer_sign, data, ties_by_loss) = (1.0, None, false);
+        Ok(Self { network, tasks, config, adapter, seed, place, outer_sign, data, ties_by_loss })
+    }
+
+    /// The same, with a name for its examples (a hash of them, say): checkpoints hold it, and none of other
+    /// examples is resumed from.
+    pub fn on_data(self, name: String) -> Self {
+        Self { data: Some(name), ..self }
+    }
+
+    /// The same, where of two validations with the same score the one with the lower loss is the better.
+    pub fn breaking_ties_by_loss(self) -> Self {
+        Self { ties_by_loss: true, ..self }
     }
 
     /// For tests only: every outer update with its sign turned.
@@ -187,8 +202,8 @@ impl<'a> Training<'a> {
             if task.validation.is_empty() {
                 continue;
             }
-            let adapter = self.adapter.as_ref().zip(state.adapters.get(t));
-            let base = self.adapted_to(t, state)?;
+            let (base, own) = self.adapted_to(t, state)?;
+            let adapter = self.adapter.as_ref().zip(own.as_ref());
             let examples = task.validation.as_ref();
             all.extend(evaluate(self.network, &base, adapter, examples, &self.place)?);
         }
@@ -209,9 +224,17 @@ impl<'a> Training<'a> {
         let tasks = self.validate(state)?;
         let Some(mean) = Evaluation::mean(&tasks) else { return Ok(()) };
         let score = mean.score();
+        let better = match &state.best {
+            None => true,
+            Some(best) if score == best.score && self.ties_by_loss => {
+                let known = state.history.iter().find(|record| record.step == best.step);
+                known.is_some_and(|record| mean.loss < record.mean.loss)
+            }
+            // A score that is no number is never better.
+            Some(best) => score > best.score,
+        };
         state.history.push(Record { step: state.step, training_loss: state.loss, mean, tasks });
-        // A score that is no number is never better.
-        if state.best.as_ref().is_none_or(|best| score > best.score) {
+        if better {
             let (base, adapters) = (state.base.clone(), state.adapters.clone());
             state.best = Some(Best { step: state.step, score, base, adapters });
         }

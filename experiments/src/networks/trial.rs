@@ -1,17 +1,15 @@
 //! One trial: a base by one retraining method, fine-tuned by one method and tested.
 
-use super::config::VisionConfig;
-use super::scene::{Base, Scene, TrialError, Tuned};
+use super::stages::{Base, Stages, TrialError, Tuned};
 use crate::runs::Outcome;
 use crate::runs::csv::Line;
-use peftml_peft::optimiser::OptimiserConfig;
 use peftml_peft::train::Record;
 
-/// Columns of trials.csv after the seed.
+/// Columns of trials.csv after the seed; the suite's own and `status` follow.
 pub const TRIAL_COLUMNS: &str = "retraining,fine_tuning,accuracy,best_accuracy,test_loss,\
      validation_accuracy,best_validation_accuracy,retraining_validation,trainable_parameters,\
      retraining_parameters,fine_tuning_steps,fine_tuning_best_step,retraining_steps,\
-     retraining_best_step,fine_tuning_step_size,retraining_step_size,status";
+     retraining_best_step,fine_tuning_step_size,retraining_step_size,";
 /// Columns of curves.csv after the seed.
 pub const CURVE_COLUMNS: &str = "retraining,fine_tuning,stage,step,quantity,value";
 /// Columns of timings.csv after the seed; steps and seconds are those of the process that ended the
@@ -20,12 +18,14 @@ pub const TIMING_COLUMNS: &str = "retraining,fine_tuning,stage,steps,seconds";
 
 /// The rows' common beginning and what is to be run.
 pub struct TrialPlan<'p> {
-    /// The point's configuration.
-    pub config: &'p VisionConfig,
     /// Cells up to and with the seed.
     pub prefix: &'p Line,
     /// Names of the retraining and of the fine-tuning method.
     pub names: [&'p str; 2],
+    /// Their step sizes.
+    pub step_sizes: [Option<f64>; 2],
+    /// How many columns of its own the suite has.
+    pub own: usize,
 }
 
 impl TrialPlan<'_> {
@@ -36,7 +36,7 @@ impl TrialPlan<'_> {
     /// [`TrialError`] that is no refusal.
     pub fn run(
         &self,
-        scene: &Scene<'_>,
+        scene: &dyn Stages,
         base: Result<&Base, &TrialError>,
     ) -> Result<Outcome, String> {
         let mut outcome = Outcome::default();
@@ -104,12 +104,12 @@ impl TrialPlan<'_> {
         whole(tuned.and_then(|t| Some(t.best_validation?.0)));
         whole(base.map(|b| b.steps));
         whole(base.and_then(|b| Some(b.best?.0)));
-        let [first, second] = self.names;
-        let second =
-            self.config.fine_tuning_training(&self.config.fine_tuning.methods[second]).optimiser;
-        let first =
-            self.config.retraining_training(&self.config.retraining.methods[first]).optimiser;
-        line.number(step_size(&second)).number(step_size(&first)).text(status).finish()
+        let [first, second] = self.step_sizes;
+        line.number(second).number(first);
+        for at in 0..self.own {
+            line.text(tuned.and_then(|t| t.own.get(at)).map_or("", String::as_str));
+        }
+        line.text(status).finish()
     }
 
     fn curves(&self, stage: &str, history: &[Record], outcome: &mut Outcome) {
@@ -129,12 +129,5 @@ impl TrialPlan<'_> {
     fn timing(&self, stage: &str, (steps, seconds): (u64, f64), outcome: &mut Outcome) {
         let mut line = self.named();
         outcome.timings.push(line.text(stage).integer(steps).number(seconds).finish());
-    }
-}
-
-fn step_size(optimiser: &OptimiserConfig) -> f64 {
-    match optimiser {
-        OptimiserConfig::Sgd { step_size, .. } => *step_size,
-        OptimiserConfig::Adam(config) | OptimiserConfig::AdamW(config) => config.step_size,
     }
 }

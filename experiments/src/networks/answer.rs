@@ -1,11 +1,11 @@
-//! The answer of a vision study, from trials.csv alone: accuracies with standard errors, and every
+//! The answer of a study of networks, from trials.csv alone: accuracies with standard errors, and every
 //! retraining method beside the baseline under the same fine-tuning.
 //!
 //! Differences are paired by seed; `p_value` is that of the exact sign-flip test, `corrected` Holm's over
 //! all comparisons. With n seeds no p is below `2 / 2^n`.
 
-use super::VisionStudy;
-use super::config::Source;
+use super::NetworkStudy;
+use super::config::Staged;
 use crate::report::paired::{holm, sign_flip};
 use crate::runs::csv::Table;
 use crate::runs::{Summary, Tables};
@@ -24,6 +24,8 @@ pub struct Cell {
     pub values: Vec<(String, f64)>,
     /// Numbers that fine-tuning trains.
     pub parameters: f64,
+    /// Of each of the values' rows, the cells of the suite's own columns.
+    pub own: Vec<Vec<String>>,
 }
 
 /// A mean with its standard error.
@@ -47,12 +49,13 @@ impl Mean {
         (!values.is_empty()).then_some(Self { mean, error, count: values.len() })
     }
 
-    fn json(self) -> Value {
+    /// As it stands in summary.json.
+    pub fn json(self) -> Value {
         json!({ "mean": self.mean, "standard_error": self.error, "seeds": self.count })
     }
 
     /// `0.812 ± 0.004`.
-    fn text(self) -> String {
+    pub fn text(self) -> String {
         match self.error {
             Some(error) => format!("{:.3} ± {error:.3}", self.mean),
             None => format!("{:.3}", self.mean),
@@ -75,14 +78,15 @@ impl Cell {
         self.values.iter().filter_map(partner).collect()
     }
 
-    fn name(&self) -> String {
+    /// Retraining and fine-tuning, with the sweep's values where there are any.
+    pub fn name(&self) -> String {
         let pair = format!("{} > {}", self.retraining, self.fine_tuning);
         if self.title.is_empty() { pair } else { format!("{}: {pair}", self.title) }
     }
 }
 
 /// All cells with values of `column`, in order of appearance.
-pub fn cells(table: &Table<'_>, swept: &[String], column: &str) -> Vec<Cell> {
+pub fn cells(table: &Table<'_>, swept: &[String], column: &str, own: &[&str]) -> Vec<Cell> {
     let swept = Swept { paths: swept, default: "seed" };
     let mut cells: Vec<Cell> = Vec::new();
     for row in 0..table.len() {
@@ -96,11 +100,12 @@ pub fn cells(table: &Table<'_>, swept: &[String], column: &str) -> Vec<Cell> {
         });
         let at = found.unwrap_or_else(|| {
             let parameters = table.number(row, table.column("trainable_parameters"));
-            let (values, parameters) = (Vec::new(), parameters.unwrap_or(f64::NAN));
-            cells.push(Cell { title, retraining, fine_tuning, values, parameters });
+            let (values, own, parameters) = (Vec::new(), Vec::new(), parameters.unwrap_or(f64::NAN));
+            cells.push(Cell { title, retraining, fine_tuning, values, parameters, own });
             cells.len() - 1
         });
         cells[at].values.push((text("seed"), value));
+        cells[at].own.push(own.iter().map(|name| text(name)).collect());
     }
     cells
 }
@@ -119,15 +124,16 @@ pub fn comparisons<'c>(cells: &'c [Cell], baseline: &str) -> Vec<(&'c Cell, &'c 
 }
 
 /// The summary.
-pub(super) fn summary(study: &VisionStudy, tables: &Tables<'_>) -> Summary {
+pub(super) fn summary<C: Staged>(study: &NetworkStudy<C>, tables: &Tables<'_>) -> Summary {
     let (config, mut figures) = (&study.resolved.config, Map::new());
+    let words = config.words();
     let mut sentences = Vec::new();
     for measure in ["accuracy", "best_accuracy"] {
-        let cells = cells(&tables.trials, &study.resolved.swept, measure);
+        let cells = cells(&tables.trials, &study.resolved.swept, measure, C::OWN_COLUMNS);
         let means =
             cells.iter().filter_map(|cell| Some((cell.name(), Mean::of(&cell.numbers())?.json())));
         figures.insert(measure.to_owned(), Value::Object(means.collect()));
-        let pairs = comparisons(&cells, &config.baseline);
+        let pairs = comparisons(&cells, config.leaves().baseline);
         let differences: Vec<Vec<f64>> = pairs
             .iter()
             .map(|(cell, other)| cell.pairs(other).iter().map(|(a, b)| a - b).collect())
@@ -151,23 +157,22 @@ pub(super) fn summary(study: &VisionStudy, tables: &Tables<'_>) -> Summary {
         }
         figures.insert(format!("{measure}_sign_flip_test"), tests.into());
     }
-    figures.insert("synthetic".into(), is_synthetic(study).into());
-    let kind = if is_synthetic(study) { "Synthetic images, not photographs. " } else { "" };
+    let [kind, _] = words.synthetic;
+    figures.insert("synthetic".into(), (!kind.is_empty()).into());
     let answer = match sentences.is_empty() {
         true => format!("{kind}No pair of trials is finished yet."),
         false => format!(
-            "{kind}Test accuracy on the unseen task after the last step: {}. p: exact sign-flip test \
+            "{kind}Test accuracy on {} after the last step: {}. p: exact sign-flip test \
              over seeds, Holm-corrected over {} comparisons.",
+            words.unseen,
             sentences.join("; "),
             sentences.len()
         ),
     };
-    Summary { answer, figures }
-}
-
-pub(super) fn is_synthetic(study: &VisionStudy) -> bool {
-    let real = |config: &super::config::VisionConfig| config.data.source == Source::Cifar10;
-    study.resolved.points.iter().any(|(_, config)| !real(config))
+    let mut summary = Summary { answer, figures };
+    let cells = cells(&tables.trials, &study.resolved.swept, "accuracy", C::OWN_COLUMNS);
+    config.complete(&cells, &mut summary);
+    summary
 }
 
 /// `lora-ml > lora 0.812 ± 0.004 against 0.801 ± 0.003 (+0.011, p = 0.31)`.

@@ -1,4 +1,4 @@
-//! Figures of a vision study, from the merged tables alone.
+//! Figures of a study of networks, from the merged tables alone.
 //!
 //! * `accuracy`: test accuracy against the numbers that fine-tuning trains, by retraining method
 //! * `paired`: each retraining method against the baseline, one point a seed
@@ -6,15 +6,16 @@
 //!
 //! Of a sweep, the last three show the first point alone.
 
-use super::VisionStudy;
-use super::answer::{Mean, cells, comparisons, is_synthetic};
+use super::NetworkStudy;
+use super::answer::{Mean, cells, comparisons};
+use super::config::Staged;
 use crate::figures::{Axis, Figure, Series};
 use crate::runs::Tables;
 use crate::runs::csv::Table;
 use std::collections::BTreeMap;
 
 /// All figures.
-pub(super) fn figures(study: &VisionStudy, tables: &Tables<'_>) -> Vec<Figure> {
+pub(super) fn figures<C: Staged>(study: &NetworkStudy<C>, tables: &Tables<'_>) -> Vec<Figure> {
     let mut figures = vec![accuracy(study, &tables.trials), paired(study, &tables.trials)];
     figures.push(curves(study, &tables.curves, None));
     let mut tunings: Vec<&String> = study.methods.iter().flat_map(|(_, all)| all).collect();
@@ -26,20 +27,20 @@ pub(super) fn figures(study: &VisionStudy, tables: &Tables<'_>) -> Vec<Figure> {
 }
 
 /// A retraining method's colour: its place among the cells.
-fn colour(study: &VisionStudy, name: &str) -> usize {
+fn colour<C: Staged>(study: &NetworkStudy<C>, name: &str) -> usize {
     study.methods.iter().position(|(known, _)| known == name).unwrap_or_default()
 }
 
-fn seeds(study: &VisionStudy) -> String {
-    let images = if is_synthetic(study) { ", synthetic images" } else { "" };
+fn seeds<C: Staged>(study: &NetworkStudy<C>) -> String {
+    let [_, synthetic] = study.resolved.config.words().synthetic;
     match study.seeds.len() {
-        1 => format!("1 seed{images}"),
-        n => format!("{n} seeds{images}"),
+        1 => format!("1 seed{synthetic}"),
+        n => format!("{n} seeds{synthetic}"),
     }
 }
 
-fn accuracy(study: &VisionStudy, table: &Table<'_>) -> Figure {
-    let cells = cells(table, &study.resolved.swept, "accuracy");
+fn accuracy<C: Staged>(study: &NetworkStudy<C>, table: &Table<'_>) -> Figure {
+    let cells = cells(table, &study.resolved.swept, "accuracy", &[]);
     let first = cells.first().map(|cell| cell.title.clone()).unwrap_or_default();
     let mut series = Vec::new();
     for (name, _) in &study.methods {
@@ -60,24 +61,38 @@ fn accuracy(study: &VisionStudy, table: &Table<'_>) -> Figure {
             series.push(points.with_interval(low, high));
         }
     }
+    let words = study.resolved.config.words();
+    let mut guess = String::new();
+    if let Some(chance) = study.resolved.config.chance() {
+        let ends = series.iter().flat_map(|series| &series.x);
+        let (low, high) = ends.fold((f64::INFINITY, 0.0_f64), |(l, h), x| (l.min(*x), h.max(*x)));
+        if low <= high {
+            // One fine-tuning method has one abscissa, and a line has a length.
+            let (low, high) = if low < high { (low, high) } else { (low / 2.0, high * 2.0) };
+            let place = study.methods.len();
+            series.push(Series::dashed("chance", place, vec![low, high], vec![chance; 2]));
+            guess = format!(" The dashed line is a guess, {chance}.");
+        }
+    }
     Figure {
         name: "accuracy".into(),
-        title: format!("Unseen task: mean of {}", seeds(study)),
+        title: format!("{}: mean of {}", words.title, seeds(study)),
         x: Axis::log("trained parameters in fine-tuning"),
         y: Axis::linear("test accuracy after the last step"),
         series,
         description: format!(
-            "Test accuracy on the unseen task after the last fine-tuning step against the number of \
+            "Test accuracy on {} after the last fine-tuning step against the number of \
              parameters that the fine-tuning method trains, mean of {} with one standard error each \
-             way, by retraining method. Each abscissa is a fine-tuning method.",
+             way, by retraining method. Each abscissa is a fine-tuning method.{guess}",
+            words.unseen,
             seeds(study)
         ),
     }
 }
 
-fn paired(study: &VisionStudy, table: &Table<'_>) -> Figure {
-    let baseline = &study.resolved.config.baseline;
-    let cells = cells(table, &study.resolved.swept, "accuracy");
+fn paired<C: Staged>(study: &NetworkStudy<C>, table: &Table<'_>) -> Figure {
+    let baseline = study.resolved.config.leaves().baseline;
+    let cells = cells(table, &study.resolved.swept, "accuracy", &[]);
     let first = cells.first().map(|cell| cell.title.clone()).unwrap_or_default();
     let mut by_method: Vec<(&str, Vec<f64>, Vec<f64>)> = Vec::new();
     for (cell, other) in comparisons(&cells, baseline).iter().filter(|(c, _)| c.title == first) {
@@ -108,8 +123,9 @@ fn paired(study: &VisionStudy, table: &Table<'_>) -> Figure {
         y: Axis::linear("the other: test accuracy"),
         series,
         description: format!(
-            "One point a seed and fine-tuning method, the same images, order and starts for both: above \
+            "One point a seed and fine-tuning method, {} for both: above \
              the diagonal the method is better than {baseline}. {}.",
+            study.resolved.config.words().same,
             seeds(study)
         ),
     }
@@ -117,7 +133,11 @@ fn paired(study: &VisionStudy, table: &Table<'_>) -> Figure {
 
 /// Validation accuracy against the step, mean over seeds: of retraining, or of the fine-tuning method
 /// `tuning`.
-fn curves(study: &VisionStudy, table: &Table<'_>, tuning: Option<&String>) -> Figure {
+fn curves<C: Staged>(
+    study: &NetworkStudy<C>,
+    table: &Table<'_>,
+    tuning: Option<&String>,
+) -> Figure {
     let stage = if tuning.is_some() { "fine_tuning" } else { "retraining" };
     let column = |name: &str| table.column(name);
     let point = |row: usize| {
