@@ -270,7 +270,7 @@ fn adapting_that_was_killed_goes_on_and_the_adapter_opens_again() {
     let retrain = |out: &str| {
         let mut command = peftml(&["adapt", "--model", model, "--tasks", tasks]);
         command.args(["--algorithm", "peft-ml", "--settings", "rank = 2", "--batch", "6"]);
-        command.args(["--epochs", "400", "--validation", "0.25", "--save-every", "0"]);
+        command.args(["--epochs", "30", "--validation", "0.25", "--save-every", "0"]);
         command.args(["--step-size", "0.003", "--threads", "1", "--out", out]);
         command
     };
@@ -278,11 +278,8 @@ fn adapting_that_was_killed_goes_on_and_the_adapter_opens_again() {
     assert!(whole.status.success(), "{}", error_text(&whole));
 
     let checkpoint = root.path().join("resumed.checkpoint");
-    let mut child = retrain(&path("resumed"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        retrain(&path("resumed")).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !checkpoint.is_file() {
         std::thread::sleep(Duration::from_millis(2));
         assert!(child.try_wait().unwrap().is_none(), "it ended without a checkpoint");
@@ -302,9 +299,13 @@ fn adapting_that_was_killed_goes_on_and_the_adapter_opens_again() {
 
     let resumed = output(&mut retrain(&path("resumed")));
     assert!(resumed.status.success(), "{}", error_text(&resumed));
-    let weights = |name: &str| std::fs::read(root.path().join(name).join("model.safetensors")).unwrap();
+    let weights =
+        |name: &str| std::fs::read(root.path().join(name).join("model.safetensors")).unwrap();
     assert_eq!(weights("resumed"), weights("undisturbed"));
-    assert_ne!(weights("resumed"), std::fs::read(Path::new(model).join("model.safetensors")).unwrap());
+    assert_ne!(
+        weights("resumed"),
+        std::fs::read(Path::new(model).join("model.safetensors")).unwrap()
+    );
     assert!(!checkpoint.exists());
     let figures = |output: &Output| -> serde_json::Value {
         let mut value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

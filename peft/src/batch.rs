@@ -1,7 +1,8 @@
 //! Examples, and batches of them.
 
 use crate::ops;
-use crate::{PeftError, Place, Sequences};
+use crate::sequences::{Sequences, Tokens};
+use crate::{PeftError, Place};
 use burn::tensor::{Int, Tensor};
 use peftml_linalg::Seed;
 
@@ -16,17 +17,6 @@ pub enum Input {
     Tokens(Box<Tokens>),
     /// Token sequences that the network may take in parts of similar length, so that no padding is computed.
     Sequences(Sequences),
-}
-
-/// Token sequences of one length.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    /// Numbers of the tokens, batch x length.
-    pub ids: Tensor<2, Int>,
-    /// 1 for a token, 0 for padding, batch x length.
-    pub mask: Tensor<2>,
-    /// Numbers of the segments, batch x length; all 0 where nothing is said.
-    pub segments: Option<Tensor<2, Int>>,
 }
 
 impl Input {

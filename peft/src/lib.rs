@@ -35,12 +35,12 @@ pub mod store;
 pub mod train;
 
 pub use adapter::{Adapter, AdapterConfig, Targets};
-pub use batch::{Batch, Examples, Input, Target, Task, Tokens, VectorExamples};
+pub use batch::{Batch, Examples, Input, Target, Task, VectorExamples};
 pub use device::{Place, Precision};
 pub use error::{FileProblem, PeftError};
 pub use network::{Network, Pass};
 pub use parameters::{Gradients, Parameter, Parameters};
-pub use sequences::Sequences;
+pub use sequences::{Encoded, Sequences, Tokens};
 pub use sites::Sites;
 
 /// The example of `docs/adding-a-method.md`, compiled.

@@ -1,10 +1,30 @@
 //! Token sequences of any lengths, and the parts of similar length in which a network sees them.
 
-use crate::pretrained::Encoded;
-use crate::{PeftError, Place, Tokens};
+use crate::{PeftError, Place};
+use burn::tensor::{Int, Tensor};
 
 /// Padding that a part may hold, in tokens: less would make parts too small for fast products.
 const SPARE: usize = 128;
+
+/// A text, or a pair of texts, as tokens.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Numbers of the tokens, special ones included.
+    pub ids: Vec<u32>,
+    /// Numbers of the segments.
+    pub segments: Vec<u32>,
+}
+
+/// Token sequences of one length.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    /// Numbers of the tokens, batch x length.
+    pub ids: Tensor<2, Int>,
+    /// 1 for a token, 0 for padding, batch x length.
+    pub mask: Tensor<2>,
+    /// Numbers of the segments, batch x length; all 0 where nothing is said.
+    pub segments: Option<Tensor<2, Int>>,
+}
 
 /// Token sequences of any lengths, in the order of a network's outputs.
 #[derive(Clone, Debug)]

@@ -13,8 +13,8 @@ use peftml_peft::train::{
     Algorithm, InnerState, Rounds, Training, TrainingConfig, TrainingState, evaluate_each,
 };
 use peftml_peft::{
-    Adapter, AdapterConfig, Batch, Examples, Input, Network, Parameters, PeftError, Place, Precision,
-    Sequences, Target, Task, VectorExamples,
+    Adapter, AdapterConfig, Batch, Examples, Input, Network, Parameters, PeftError, Place,
+    Precision, Sequences, Target, Task, VectorExamples,
 };
 use std::ops::ControlFlow;
 
@@ -411,7 +411,12 @@ impl Examples for Turns {
         3
     }
 
-    fn batch(&self, numbers: &[usize], _: Option<&Seed>, place: &Place) -> Result<Batch, PeftError> {
+    fn batch(
+        &self,
+        numbers: &[usize],
+        _: Option<&Seed>,
+        place: &Place,
+    ) -> Result<Batch, PeftError> {
         let (mut rows, mut truth) = (Vec::new(), Vec::new());
         for &number in numbers {
             let mut stream = Seed::root(31).child(number).stream();
@@ -455,9 +460,8 @@ fn candidates_of_any_length_come_out_in_their_order_and_the_largest_is_the_answe
     let Target::Candidates { truth, .. } = &batch.target else { panic!() };
     let truth = truth.to_data().try_to_vec::<i64>().unwrap();
     let rows: Vec<&[f64]> = alone.chunks(2).collect();
-    let entropy = |(row, truth): (&&[f64], &i64)| {
-        (row[0].exp() + row[1].exp()).ln() - row[*truth as usize]
-    };
+    let entropy =
+        |(row, truth): (&&[f64], &i64)| (row[0].exp() + row[1].exp()).ln() - row[*truth as usize];
     let loss: f64 = rows.iter().zip(&truth).map(entropy).sum::<f64>() / 60.0;
     let hit = |turn: usize| {
         let scores: Vec<f64> = (0..3).map(|i| rows[3 * turn + i][1]).collect();
@@ -478,9 +482,8 @@ fn a_checkpoint_of_other_data_is_refused_and_ties_go_to_the_lower_loss() {
     let (network, place) = (encoder(0.0), double());
     let (base, tasks) = (weights(&network, &place), tasks(&["a", "b"]));
     let config = TrainingConfig { steps: 40, validate_every: 1, ..rich(24).swap_remove(0) };
-    let training = || {
-        Training::new(&network, &tasks, config.clone(), &base, &Seed::root(1), &place).unwrap()
-    };
+    let training =
+        || Training::new(&network, &tasks, config.clone(), &base, &Seed::root(1), &place).unwrap();
     let end = |training: &Training<'_>| {
         let mut state = training.start(&base).unwrap();
         training.run(&mut state, &mut keep_going).unwrap();
@@ -493,7 +496,10 @@ fn a_checkpoint_of_other_data_is_refused_and_ties_go_to_the_lower_loss() {
     one.save(&state, &path).unwrap();
     assert!(training().on_data("one".into()).resume(&path).is_ok());
     let error = training().on_data("two".into()).resume(&path).err().unwrap().to_string();
-    assert!(error.contains("its data") && error.contains("one") && error.contains("two"), "{error}");
+    assert!(
+        error.contains("its data") && error.contains("one") && error.contains("two"),
+        "{error}"
+    );
     assert!(training().resume(&path).is_err());
 
     let by_loss = end(&training().breaking_ties_by_loss());

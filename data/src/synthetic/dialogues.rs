@@ -36,8 +36,9 @@ impl DialogueSpec {
     /// own. A persona's only sentence is its name.
     pub fn draw(&self, seed: &Seed, role: &str) -> Vec<Dialogue> {
         let seed = seed.child(role);
-        let favourites: Vec<Vec<usize>> =
-            (0..self.personas).map(|p| self.favourites_of(&seed.child("persona").child(p))).collect();
+        let favourites: Vec<Vec<usize>> = (0..self.personas)
+            .map(|p| self.favourites_of(&seed.child("persona").child(p)))
+            .collect();
         let mut dialogues = Vec::new();
         for persona in 0..self.personas {
             for number in 0..self.dialogues {

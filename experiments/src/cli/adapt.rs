@@ -339,8 +339,7 @@ mod with_networks {
             }
             due
         };
-        let trained =
-            checkpoints::train(training, &model.base, Some(checkpoint), &mut due, |_| ());
+        let trained = checkpoints::train(training, &model.base, Some(checkpoint), &mut due, |_| ());
         bar.finish_and_clear();
         let Trained { training, state, .. } = trained.map_err(failure)?;
         Ok((training, state))

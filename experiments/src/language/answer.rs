@@ -20,9 +20,9 @@ pub(super) fn complete(config: &LanguageConfig, cells: &[Cell], summary: &mut Su
     let mut by_task = Map::new();
     for cell in cells {
         let seeds: Vec<Hits> = cell.own.iter().map(|own| read(own)).collect();
-        let tasks = seeds.first().map_or(0, |hits| {
-            hits.keys().map(|(task, _)| task + 1).max().unwrap_or(0)
-        });
+        let tasks = seeds
+            .first()
+            .map_or(0, |hits| hits.keys().map(|(task, _)| task + 1).max().unwrap_or(0));
         let means = (0..tasks).map(|task| {
             let accuracies: Vec<f64> = seeds.iter().map(|hits| accuracy(hits, task)).collect();
             Mean::of(&accuracies).map_or(Value::Null, Mean::json)

@@ -5,8 +5,8 @@ use crate::config::resolved::PointConfig;
 use crate::config::{ConfigError, Leaf, typed};
 use crate::networks::answer::Cell;
 use crate::networks::config::{
-    FineTuningMethod, Keep, Leaves, MOST_EXAMPLES, Staged, Words, check_leaves, check_stage, failed,
-    step_size, with_rate,
+    FineTuningMethod, Keep, Leaves, MOST_EXAMPLES, Staged, Words, check_leaves, check_stage,
+    failed, step_size, with_rate,
 };
 use crate::networks::stages::Stages;
 use crate::runs::{Site, Summary};
@@ -579,7 +579,11 @@ impl LanguageConfig {
                 let below = !folder.is_empty() && Path::new(folder).components().all(plain);
                 if !below || folder.contains(['\0', '\n']) {
                     let expected = "a path below the folder of the data sets";
-                    return Err(ConfigError::value("model.folder", format!("{folder:?}"), expected));
+                    return Err(ConfigError::value(
+                        "model.folder",
+                        format!("{folder:?}"),
+                        expected,
+                    ));
                 }
                 if synthetic.is_some() {
                     let expected = "synthetic words are a random encoder's";
@@ -595,8 +599,9 @@ impl LanguageConfig {
                 let [w, l, h, v] = [*width, *layers, *hidden, spec.words].map(|n| n as f64);
                 let all = w * (v + self.data.max_length as f64) + l * w * (4.0 * w + 2.0 * h);
                 if all > MOST_NUMBERS {
-                    let expected = "with the other sizes at most 2^32 numbers";
-                    return Err(ConfigError::value("model.width", width, expected));
+                    let (key, sizes) = ("model.width, layers, hidden", [*width, *layers, *hidden]);
+                    let expected = "at most 2^32 numbers in all";
+                    return Err(ConfigError::value(key, format!("{sizes:?}"), expected));
                 }
                 let sizes = self.random_encoder(spec.words + SPECIAL);
                 let encoder = sizes.map(Encoder::new).transpose();
@@ -616,7 +621,12 @@ impl LanguageConfig {
                 true => adapter.check_shares(sites),
                 false => Ok(()),
             });
-            checked.map_err(|error| failed(key, &error))
+            checked.map_err(|error| match &error {
+                PeftError::NoTarget { .. } | PeftError::Pattern { .. } => {
+                    failed(&format!("{key}: targets or modules_to_save"), &error)
+                }
+                _ => failed(key, &error),
+            })
         };
         for (name, method) in &self.retraining.methods {
             let training = self.retraining_training(method, 1, 1);

@@ -72,8 +72,9 @@ impl Examples for CandidateExamples {
             let (at, chosen) = (self.numbers[number], self.chosen(number, augmentation));
             for &candidate in &chosen {
                 match self.features.as_deref() {
-                    Some(Features { width, turns }) => vectors
-                        .extend(&turns[at][candidate * width..(candidate + 1) * width]),
+                    Some(Features { width, turns }) => {
+                        vectors.extend(&turns[at][candidate * width..(candidate + 1) * width])
+                    }
                     None => rows.push(self.turns[at].rows[candidate].clone()),
                 }
                 truth.push(i64::from(candidate == self.turns[at].answer));
@@ -84,7 +85,11 @@ impl Examples for CandidateExamples {
             Some(Features { width, .. }) => {
                 Input::Vectors(place.tensor_f32(vectors, [count, *width])?)
             }
-            None => Input::Sequences(Sequences { rows, padding: self.padding as i64, place: place.clone() }),
+            None => Input::Sequences(Sequences {
+                rows,
+                padding: self.padding as i64,
+                place: place.clone(),
+            }),
         };
         let truth = place.integers(truth, [count])?;
         Ok(Batch { input, target: Target::Candidates { truth, each: self.each } })

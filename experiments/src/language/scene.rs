@@ -11,7 +11,9 @@ use crate::runs::{Site, write_atomically};
 use peftml_linalg::Seed;
 use peftml_peft::models::{Encoder, EncoderHead};
 use peftml_peft::pretrained::{Head, Pretrained};
-use peftml_peft::train::{Evaluation, Record, Training, TrainingConfig, TrainingState, evaluate_each};
+use peftml_peft::train::{
+    Evaluation, Record, Training, TrainingConfig, TrainingState, evaluate_each,
+};
 use peftml_peft::{Adapter, Network, Parameters, Pass, Place, Precision, Sequences, Task, device};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -204,8 +206,13 @@ impl Stages for Scene<'_> {
         let training = Training::new(network, &self.tasks, config, start, &seed, &self.place)?
             .on_data(self.talk.name.clone());
         let path = self.checkpoint(&[name], ".safetensors")?;
-        let Trained { training, state, spent } =
-            checkpoints::train(training, start, path.as_deref(), &mut checkpoints::every(SAVE_EVERY), |_| ())?;
+        let Trained { training, state, spent } = checkpoints::train(
+            training,
+            start,
+            path.as_deref(),
+            &mut checkpoints::every(SAVE_EVERY),
+            |_| (),
+        )?;
         let adapters = training.adapter().map_or(0, Adapter::count) * self.tasks.len();
         let TrainingState { step, base, adapters: last, history, best, .. } = state;
         let found = best.as_ref().map(|best| (best.step, best.score));
@@ -290,9 +297,9 @@ impl Scene<'_> {
             let dialogues = of(task).flat_map(|fold| &fold.last.dialogues);
             let mut dialogues: Vec<_> = dialogues.copied().collect();
             dialogues.sort_unstable();
-            dialogues.into_iter().map(move |(dialogue, hits, turns)| {
-                format!("{task}:{dialogue}:{hits}/{turns}")
-            })
+            dialogues
+                .into_iter()
+                .map(move |(dialogue, hits, turns)| format!("{task}:{dialogue}:{hits}/{turns}"))
         });
         Tuned {
             last: evaluation(&|fold| Some(fold.last.clone())).unwrap_or(nothing),
@@ -354,8 +361,13 @@ impl Tuning<'_, '_> {
             0 => None,
             _ => scene.checkpoint(&names, &format!("-{at}-{fold}.safetensors"))?,
         };
-        let Trained { training, state, .. } =
-            checkpoints::train(training, start, path.as_deref(), &mut checkpoints::at_validations, |_| ())?;
+        let Trained { training, state, .. } = checkpoints::train(
+            training,
+            start,
+            path.as_deref(),
+            &mut checkpoints::at_validations,
+            |_| (),
+        )?;
         let tests = examples(held_out, scene.config.candidates());
         let test = |base: &Parameters, adapters: &[Parameters]| -> Result<Tested, TrialError> {
             let adapter = training.adapter().zip(adapters.first());

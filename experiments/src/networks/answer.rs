@@ -100,7 +100,8 @@ pub fn cells(table: &Table<'_>, swept: &[String], column: &str, own: &[&str]) ->
         });
         let at = found.unwrap_or_else(|| {
             let parameters = table.number(row, table.column("trainable_parameters"));
-            let (values, own, parameters) = (Vec::new(), Vec::new(), parameters.unwrap_or(f64::NAN));
+            let (values, own, parameters) =
+                (Vec::new(), Vec::new(), parameters.unwrap_or(f64::NAN));
             cells.push(Cell { title, retraining, fine_tuning, values, parameters, own });
             cells.len() - 1
         });

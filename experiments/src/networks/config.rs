@@ -141,16 +141,14 @@ pub fn check_leaves<C: Staged>(config: &C) -> Result<(), ConfigError> {
         check_name(key, name)?;
     }
     Seeds::parse(seeds)?;
-    let wrong = |cell: &[String; 2], what: String| {
-        ConfigError::value("cells", format!("{cell:?}"), what)
-    };
+    let wrong =
+        |cell: &[String; 2], what: String| ConfigError::value("cells", format!("{cell:?}"), what);
     if cells.is_empty() {
         return Err(ConfigError::value("cells", "[]", "at least one pair is needed"));
     }
     let [retraining, fine_tuning] = config.methods();
-    let known = |names: &[&String]| {
-        names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
-    };
+    let known =
+        |names: &[&String]| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     for (index, cell) in cells.iter().enumerate() {
         let [first, second] = cell;
         if !retraining.contains(&first) {

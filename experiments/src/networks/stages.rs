@@ -1,7 +1,7 @@
 //! The two stages of a trial: a base, and a model fine-tuned from it.
 
-use crate::config::hash8;
 use crate::config::ConfigError;
+use crate::config::hash8;
 use crate::runs::{RunError, provenance};
 use peftml_data::DataError;
 use peftml_peft::train::{Evaluation, Record};

@@ -6,8 +6,8 @@ use crate::checkpoints::{self, Trained};
 use crate::networks::config::Keep;
 use crate::networks::stages::{Base, Stages, TrialError, Tuned, checkpoint};
 use crate::runs::Site;
-use peftml_data::{Images, cifar};
 use peftml_data::synthetic::images::ImageSpec;
+use peftml_data::{Images, cifar};
 use peftml_linalg::Seed;
 use peftml_peft::models::WithoutBiases;
 use peftml_peft::train::{Algorithm, Evaluation, Training, TrainingState, evaluate};
@@ -176,8 +176,13 @@ impl Stages for Scene<'_> {
         let seed = self.seed.child("retraining");
         let training = Training::new(network, &self.tasks, config, &start, &seed, &self.place)?;
         let path = self.checkpoint(&[name])?;
-        let Trained { training, state, spent } =
-            checkpoints::train(training, &start, path.as_deref(), &mut checkpoints::at_validations, |_| ())?;
+        let Trained { training, state, spent } = checkpoints::train(
+            training,
+            &start,
+            path.as_deref(),
+            &mut checkpoints::at_validations,
+            |_| (),
+        )?;
         let adapters = training.adapter().map_or(0, Adapter::count) * self.tasks.len();
         let TrainingState { step, base, adapters: last, history, best, .. } = state;
         let found = best.as_ref().map(|best| (best.step, best.score));
@@ -205,15 +210,20 @@ impl Stages for Scene<'_> {
         let training = Training::new(network, &self.target, config, &start, &seed, &self.place)?;
         let path = self.checkpoint(&names)?;
         let keeps = self.config.flaws.keep_first_adapter;
-        let Trained { training, state, spent } =
-            checkpoints::train(training, &start, path.as_deref(), &mut checkpoints::at_validations, |state| {
+        let Trained { training, state, spent } = checkpoints::train(
+            training,
+            &start,
+            path.as_deref(),
+            &mut checkpoints::at_validations,
+            |state| {
                 let first = base.adapters.first().zip(state.adapters.first_mut());
                 if let Some((old, fresh)) = first.filter(|_| keeps)
                     && same_names(old, fresh)
                 {
                     *fresh = old.clone();
                 }
-            })?;
+            },
+        )?;
         let measure = |base: &Parameters, adapters: &[Parameters]| {
             let adapter = training.adapter().zip(adapters.first());
             evaluate(network, base, adapter, &self.test, &self.place)

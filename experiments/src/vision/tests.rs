@@ -4,7 +4,7 @@ use crate::recut;
 use crate::runs::{Outcome, Site, Study, Tables, Trial};
 use crate::vision::config::Flaws;
 use crate::vision::scene::{Pictures, Scene};
-use peftml_peft::{Adapter, Network as _};
+use peftml_peft::Adapter;
 use std::path::Path;
 
 /// A workspace without a method of the studies has nothing to run.

@@ -369,9 +369,10 @@ fn in_parts(
     for (place, &row) in parts.iter().flatten().enumerate() {
         places[row] = place as i64;
     }
-    let outputs = parts.iter().enumerate().map(|(number, rows)| {
-        compute(&pass.part(number), &sequences.padded(rows)?)
-    });
+    let outputs = parts
+        .iter()
+        .enumerate()
+        .map(|(number, rows)| compute(&pass.part(number), &sequences.padded(rows)?));
     let outputs = outputs.collect::<Result<Vec<_>, _>>()?;
     if outputs.is_empty() {
         let problem = "there are no sequences";

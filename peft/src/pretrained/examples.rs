@@ -1,6 +1,6 @@
 //! Tokenised text with classes, as examples to train on.
 
-use super::Encoded;
+use crate::sequences::Encoded;
 use crate::{Batch, Examples, Input, PeftError, Place, Target};
 use peftml_linalg::Seed;
 

@@ -10,9 +10,10 @@ mod examples;
 mod tokenizer;
 mod weights;
 
+pub use crate::sequences::Encoded;
 pub(crate) use config::read as read_object;
 pub use examples::TextExamples;
-pub use tokenizer::{Encoded, Tokenizer};
+pub use tokenizer::Tokenizer;
 
 use crate::models::{Encoder, EncoderConfig, Family};
 use crate::parameters::Parameters;

@@ -5,6 +5,7 @@
 //! caller asks for it. Text is normalised, cut into words and pieces by the crate `tokenizers`.
 
 use super::config;
+use crate::sequences::Encoded;
 use crate::store::write_whole;
 use crate::{FileProblem, PeftError};
 use serde_json::{Map, Value, json};
@@ -32,15 +33,6 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     path: PathBuf,
     most: usize,
-}
-
-/// A text, or a pair of texts, as tokens.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Encoded {
-    /// Numbers of the tokens, special ones included.
-    pub ids: Vec<u32>,
-    /// Numbers of the segments.
-    pub segments: Vec<u32>,
 }
 
 impl Tokenizer {
