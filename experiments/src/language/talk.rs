@@ -61,7 +61,7 @@ pub struct Talk {
 
 /// Text to tokens.
 enum Words {
-    Pieces(Tokenizer),
+    Pieces(Box<Tokenizer>),
     /// A word a token.
     Own(BTreeMap<String, u32>),
 }
@@ -91,7 +91,7 @@ impl Talk {
             (Model::Folder { folder }, _) => {
                 let tokenizer = Tokenizer::from_folder(&data.join(folder))?;
                 let vocabulary = tokenizer.vocabulary();
-                (Words::Pieces(tokenizer), vocabulary)
+                (Words::Pieces(Box::new(tokenizer)), vocabulary)
             }
             (Model::Random { .. }, spec) => {
                 let count = spec.map_or(0, |spec| spec.words);
