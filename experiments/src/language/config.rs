@@ -52,10 +52,16 @@ pub const LEAVES: &[Leaf] = &[
     Leaf::new("data.source.candidates", "`synthetic`: candidates of a turn"),
     Leaf::new("data.source.words", "`synthetic`: number of words"),
     Leaf::new("data.source.favourites", "`synthetic`: favourite words of a persona"),
-    Leaf::new("data.retraining_tasks", "so many of the largest tasks of the training file, by turns"),
+    Leaf::new(
+        "data.retraining_tasks",
+        "so many of the largest tasks of the training file, by turns",
+    ),
     Leaf::new("data.test_tasks", "so many of the largest tasks of the validation file, by turns"),
     Leaf::new("data.validation_dialogues", "of each retraining task, held out from training"),
-    Leaf::new("data.folds.by", "a test task's dialogues are cut into `count` `\"folds\"`, or into folds of `count` `\"dialogues\"`"),
+    Leaf::new(
+        "data.folds.by",
+        "a test task's dialogues are cut into `count` `\"folds\"`, or into folds of `count` `\"dialogues\"`",
+    ),
     Leaf::new("data.folds.count", "how many"),
     Leaf::new(
         "data.max_length",
@@ -120,7 +126,6 @@ pub const LEAVES: &[Leaf] = &[
         "retraining.methods.*.algorithm.reversed",
         "`reptile`: the outer step with its sign turned, as in the reference code",
     ),
-    Leaf::new("retraining.methods.*.step_size", "a method's own step size"),
     Leaf::new("fine_tuning.epochs", "passes over a fold's training turns"),
     Leaf::new("fine_tuning.batch", "turns that a step sees, each with its candidates"),
     Leaf::new(
@@ -134,7 +139,6 @@ pub const LEAVES: &[Leaf] = &[
         "fine_tuning.methods.*.adapter.*",
         "`method` (`peftml methods` lists them) and its own leaves",
     ),
-    Leaf::new("fine_tuning.methods.*.step_size", "a method's own step size"),
 ];
 
 /// One language study; see the module's header.
