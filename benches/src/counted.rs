@@ -4,7 +4,8 @@
 //! one line, `allocations ID COUNT`: those of one call after the first, which may set up what later
 //! calls share. `cargo xtask bench --compare` reads these lines.
 
-use criterion::Criterion;
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -46,4 +47,16 @@ pub fn bench<R>(criterion: &mut Criterion, id: &str, mut work: impl FnMut() -> R
     std::hint::black_box(work());
     println!("allocations {id} {}", allocations(&mut work));
     criterion.bench_function(id, |bencher| bencher.iter(&mut work));
+}
+
+/// The same in a group called `name`.
+pub fn bench_in<R>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    name: &str,
+    id: &str,
+    mut work: impl FnMut() -> R,
+) {
+    std::hint::black_box(work());
+    println!("allocations {name}/{id} {}", allocations(&mut work));
+    group.bench_function(id, |bencher| bencher.iter(&mut work));
 }

@@ -186,11 +186,6 @@ impl Blocks {
         crate::kernel::axpy(factor, &other.values, &mut self.values);
     }
 
-    /// `self += factor * other`, then the inner product of `self` with `third`, in one pass.
-    pub fn add_scaled_dot(&mut self, factor: f64, other: &Blocks, third: &Blocks) -> f64 {
-        crate::kernel::axpy_dot(factor, &other.values, &mut self.values, &third.values)
-    }
-
     /// `self = origin + factor * direction`.
     pub fn set_sum(&mut self, origin: &Blocks, factor: f64, direction: &Blocks) {
         let (origin, direction) = (&origin.values, &direction.values);

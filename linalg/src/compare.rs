@@ -30,12 +30,10 @@ pub fn distance(a: MatRef<'_, f64>, b: MatRef<'_, f64>) -> f64 {
 /// `||a - a^T||_F / ||a||_F` of a square matrix; 0 where `a = 0`.
 pub fn asymmetry(a: MatRef<'_, f64>) -> f64 {
     let mut sum = 0.0;
-    for j in 0..a.ncols() {
-        for i in 0..j {
-            let difference = a[(i, j)] - a[(j, i)];
-            sum += difference * difference;
-        }
-    }
+    kernel::mirrored(a.ncols(), |i, j| {
+        let difference = a[(i, j)] - a[(j, i)];
+        sum += difference * difference;
+    });
     let size = kernel::norm(a);
     if size == 0.0 { 0.0 } else { (2.0 * sum).sqrt() / size }
 }

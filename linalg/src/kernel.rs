@@ -108,60 +108,6 @@ pub fn axpy(factor: f64, x: &[f64], y: &mut [f64]) {
     if work.1.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
 }
 
-struct AxpyDot<'a>(f64, &'a [f64], &'a mut [f64], &'a [f64]);
-
-impl WithSimd for AxpyDot<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        match SUMS / S::F64_LANES.min(SUMS) {
-            1 => axpy_dot_in::<S, 1>(simd, self),
-            2 => axpy_dot_in::<S, 2>(simd, self),
-            4 => axpy_dot_in::<S, 4>(simd, self),
-            _ => axpy_dot_in::<S, 8>(simd, self),
-        }
-    }
-}
-
-/// The pass in `R` vectors of sums.
-#[inline(always)]
-fn axpy_dot_in<S: Simd, const R: usize>(simd: S, work: AxpyDot<'_>) -> f64 {
-    let AxpyDot(factor, x, y, z) = work;
-    let (xs, x_rest) = x.as_chunks::<SUMS>();
-    let (ys, y_rest) = y.as_chunks_mut::<SUMS>();
-    let (zs, z_rest) = z.as_chunks::<SUMS>();
-    let factors = simd.splat_f64s(factor);
-    let mut sums = [simd.splat_f64s(0.0); R];
-    for ((x, y), z) in xs.iter().zip(ys).zip(zs) {
-        let (x, z) = (S::as_simd_f64s(x).0, S::as_simd_f64s(z).0);
-        let y = S::as_mut_simd_f64s(y).0;
-        for r in 0..R {
-            y[r] = simd.add_f64s(y[r], simd.mul_f64s(factors, x[r]));
-            sums[r] = simd.add_f64s(sums[r], simd.mul_f64s(y[r], z[r]));
-        }
-    }
-    let mut tail = 0.0;
-    for ((x, y), z) in x_rest.iter().zip(y_rest).zip(z_rest) {
-        *y += factor * x;
-        tail += *y * z;
-    }
-    let mut lanes = [0.0; SUMS];
-    S::as_mut_simd_f64s(&mut lanes).0.copy_from_slice(&sums);
-    total(&lanes) + tail
-}
-
-/// `y += factor * x`, then `sum_i y_i z_i` as [`dot`] has it, in one pass.
-pub fn axpy_dot(factor: f64, x: &[f64], y: &mut [f64], z: &[f64]) -> f64 {
-    debug_assert!(x.len() == y.len() && y.len() == z.len());
-    let work = AxpyDot(factor, x, y, z);
-    if x.len() < LONG {
-        axpy_dot_in::<Scalar, SUMS>(Scalar, work)
-    } else {
-        Arch::new().dispatch(work)
-    }
-}
-
 struct Combine<'a>(&'a mut [f64], &'a [f64], f64, &'a [f64]);
 
 impl pulp::NullaryFnOnce for Combine<'_> {
@@ -180,6 +126,49 @@ pub fn combine(out: &mut [f64], x: &[f64], factor: f64, y: &[f64]) {
     debug_assert!(x.len() == y.len() && y.len() == out.len());
     let work = Combine(out, x, factor, y);
     if x.len() < LONG { pulp::NullaryFnOnce::call(work) } else { panel::vectorised(work) }
+}
+
+/// Numbers of a piece of a long vector: several pieces lie in the first cache at once.
+const PIECE: usize = 512;
+
+/// `<x_i, y>` for i below `count`, piece by piece from the front, so that `y` is read once: `add(i, part)` gets the
+/// parts of every inner product in order.
+pub fn dots<'a>(
+    count: usize,
+    x: impl Fn(usize) -> &'a [f64],
+    y: &[f64],
+    mut add: impl FnMut(usize, f64),
+) {
+    for begin in (0..y.len()).step_by(PIECE) {
+        let piece = begin..y.len().min(begin + PIECE);
+        for i in 0..count {
+            add(i, dot(&x(i)[piece.clone()], &y[piece.clone()]));
+        }
+    }
+}
+
+/// `out = f y + sum_i f_i x_i` for the pairs `(f_i, x_i)`, i below `count`; returns `<out, y>`. Piece by piece from
+/// the back: after [`dots`] over the same vectors their last pieces are still in the cache.
+pub fn combine_many<'a>(
+    out: &mut [f64],
+    (factor, y): (f64, &[f64]),
+    count: usize,
+    x: impl Fn(usize) -> (f64, &'a [f64]),
+) -> f64 {
+    let mut sum = 0.0;
+    for begin in (0..y.len()).step_by(PIECE).rev() {
+        let piece = begin..y.len().min(begin + PIECE);
+        let (out, y) = (&mut out[piece.clone()], &y[piece.clone()]);
+        for (out, y) in out.iter_mut().zip(y) {
+            *out = factor * y;
+        }
+        for i in 0..count {
+            let (factor, x) = x(i);
+            axpy(factor, &x[piece.clone()], out);
+        }
+        sum += dot(out, y);
+    }
+    sum
 }
 
 /// `<a, b> = sum_ij a_ij b_ij`, column by column in order.
@@ -246,8 +235,24 @@ pub fn subtract(mut out: MatMut<'_, f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>
 /// `out *= factor`.
 pub fn scale(mut out: MatMut<'_, f64>, factor: f64) {
     for j in 0..out.ncols() {
-        for i in 0..out.nrows() {
-            out[(i, j)] *= factor;
+        match out.as_mut().col_mut(j).try_as_col_major_mut() {
+            Some(column) => column.as_slice_mut().iter_mut().for_each(|x| *x *= factor),
+            None => (0..out.nrows()).for_each(|i| out[(i, j)] *= factor),
+        }
+    }
+}
+
+/// Side of the squares that [`mirrored`] visits: two of them lie in the first cache.
+const SQUARE: usize = 32;
+
+/// Calls `visit(i, j)` for all i < j below `n`, square by square: entries (i, j) and (j, i) are near their
+/// neighbours in memory both times.
+pub fn mirrored(n: usize, mut visit: impl FnMut(usize, usize)) {
+    for right in (0..n).step_by(SQUARE) {
+        for left in (0..=right).step_by(SQUARE) {
+            for j in right..n.min(right + SQUARE) {
+                (left..j.min(left + SQUARE)).for_each(|i| visit(i, j));
+            }
         }
     }
 }
@@ -255,13 +260,11 @@ pub fn scale(mut out: MatMut<'_, f64>, factor: f64) {
 /// Replaces a square matrix by its symmetric part `(a + a^T)/2`.
 pub fn symmetrise(mut a: MatMut<'_, f64>) {
     debug_assert_eq!(a.nrows(), a.ncols());
-    for j in 0..a.ncols() {
-        for i in 0..j {
-            let mean = 0.5 * (a[(i, j)] + a[(j, i)]);
-            a[(i, j)] = mean;
-            a[(j, i)] = mean;
-        }
-    }
+    mirrored(a.ncols(), |i, j| {
+        let mean = 0.5 * (a[(i, j)] + a[(j, i)]);
+        a[(i, j)] = mean;
+        a[(j, i)] = mean;
+    });
 }
 
 /// `out = a - b - l_1 r_1^T - l_2 r_2^T` as if computed in twice the working precision and rounded once
@@ -362,14 +365,30 @@ mod tests {
     fn fused_passes_are_those_one_after_the_other() {
         for n in 0..70 {
             let vector = |a: usize| -> Vec<f64> { (0..n).map(|i| ((i * a) % 7) as f64).collect() };
-            let (x, y, z) = (vector(3), vector(5), vector(2));
+            let (x, y) = (vector(3), vector(5));
             let mut plain = y.clone();
             axpy(-2.0, &x, &mut plain);
-            let mut fused = y.clone();
-            assert_eq!(axpy_dot(-2.0, &x, &mut fused, &z), dot(&plain, &z));
-            assert_eq!(fused, plain);
+            let mut fused = vec![f64::NAN; n];
             combine(&mut fused, &y, -2.0, &x);
             assert_eq!(fused, plain);
+        }
+    }
+
+    /// Small integers: every order of sums gives the same.
+    #[test]
+    fn passes_over_many_vectors_are_those_over_one() {
+        for n in [1, 511, 512, 513, 1300] {
+            let vector = |a: usize| -> Vec<f64> { (0..n).map(|i| ((i * a) % 7) as f64).collect() };
+            let (x, y) = ([vector(3), vector(5), vector(2)], vector(4));
+            let mut found = [0.0; 3];
+            dots(3, |i| x[i].as_slice(), &y, |i, part| found[i] += part);
+            assert_eq!(found, [0, 1, 2].map(|i| dot(&x[i], &y)));
+            let mut out = vec![f64::NAN; n];
+            let term = |i: usize| (i as f64 - 1.0, x[i].as_slice());
+            let product = combine_many(&mut out, (2.0, &y), 3, term);
+            let plain: Vec<f64> = (0..n).map(|i| 2.0 * y[i] - x[0][i] + x[2][i]).collect();
+            assert_eq!(out, plain);
+            assert_eq!(product, dot(&plain, &y));
         }
     }
 

@@ -167,13 +167,36 @@ fn columns<S: Simd, const R: usize, const K: usize>(
 pub fn pack(out: &mut [f64], padded: usize, a: MatRef<'_, f64>) {
     let n = a.ncols();
     debug_assert_eq!(out.len(), padded * n);
-    out.fill(0.0);
     for first in (0..a.nrows()).step_by(ROWS) {
         let width = ROWS.min(padded - first);
         let rows = width.min(a.nrows() - first);
         for (j, column) in out[first * n..].chunks_exact_mut(width).take(n).enumerate() {
-            for (i, x) in column[..rows].iter_mut().enumerate() {
-                *x = a[(first + i, j)];
+            match a.col(j).try_as_col_major() {
+                Some(from) => column[..rows].copy_from_slice(&from.as_slice()[first..first + rows]),
+                None => {
+                    for (i, x) in column[..rows].iter_mut().enumerate() {
+                        *x = a[(first + i, j)];
+                    }
+                }
+            }
+            column[rows..].fill(0.0);
+        }
+    }
+}
+
+/// Packs `factor (a + a^T)` of a square column-major `a` likewise.
+pub fn pack_with_transpose(out: &mut [f64], padded: usize, a: MatRef<'_, f64>, factor: f64) {
+    let n = a.ncols();
+    debug_assert!(out.len() == padded * n && a.nrows() == n);
+    pack(out, padded, a);
+    for first in (0..n).step_by(ROWS) {
+        let width = ROWS.min(padded - first);
+        let block = &mut out[first * n..(first + width) * n];
+        // Row i of the block gets column i of `a`.
+        for i in 0..width.min(n - first) {
+            let column = a.col(first + i);
+            for (j, x) in block.iter_mut().skip(i).step_by(width).enumerate() {
+                *x = factor * (*x + column[j]);
             }
         }
     }
@@ -283,6 +306,13 @@ mod tests {
                     let mut again = vec![f64::NAN; rows * n];
                     pack_panel(&mut again, &panel_of(a.as_ref()), rows);
                     assert_eq!(values, again, "{m} x {n}");
+                    let square = integers(n, n);
+                    let sum = -0.5 * (&square + square.transpose());
+                    let mut packed_sum = vec![f64::NAN; panel::padded(n) * n];
+                    pack(&mut packed_sum, panel::padded(n), sum.as_ref());
+                    let mut fused = vec![f64::NAN; panel::padded(n) * n];
+                    pack_with_transpose(&mut fused, panel::padded(n), square.as_ref(), -0.5);
+                    assert_eq!(fused, packed_sum);
                     let packed = Packed::new(&values, rows);
                     let x_panel = panel_of(x.as_ref());
                     let mut out = vec![f64::NAN; rows * k];

@@ -15,7 +15,7 @@ use peftml_linalg::{Blocks, LowRank};
 use peftml_theory::linear::{Kind, LinearError, ProfileObjective};
 
 /// Below this tolerance the rounding of a reduction could be seen.
-const LEAST_TOLERANCE: f64 = 1e-11;
+pub(crate) const LEAST_TOLERANCE: f64 = 1e-11;
 
 /// When an iterative method ends.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -72,8 +72,9 @@ pub fn solve_with(
     if solver.commutes_with_rotations()
         && limits.tolerance >= LEAST_TOLERANCE
         && let Some(reduction) = Reduction::new(problem, start)
+        && let Some(f) = reduction.objective()
     {
-        return solve_reduced(solver, problem, &reduction, start, limits, observer);
+        return solve_reduced(solver, problem, (&reduction, &f), start, limits, observer);
     }
     let f = ProfileObjective::new(problem.tasks, problem.kind, problem.rank)?;
     let rule = rule(problem, problem.spread(), limits);
@@ -95,21 +96,19 @@ fn check_rank(problem: &Problem<'_>) -> Result<(), SolveError> {
 fn solve_reduced(
     solver: &dyn Solver,
     problem: &Problem<'_>,
-    reduction: &Reduction,
+    (reduction, f): (&Reduction, &ProfileObjective<'_>),
     start: &Blocks,
     limits: &Limits,
     observer: &mut dyn Observer,
 ) -> Result<Solution, SolveError> {
-    let reduced = reduction.problem();
-    let f = ProfileObjective::new(reduced.tasks, reduced.kind, reduced.rank)?;
-    let rule = rule(problem, reduced.spread(), limits);
+    let rule = rule(problem, reduction.spread(), limits);
     let coordinates = reduction.coordinates(start);
     let mut state = if observer.wants_states() {
         let shown = State::blank(reduction.layout().clone());
         let mut lifting = Lifting { reduction, observer, shown };
-        iterate::run(solver, &f, coordinates, &rule, &mut lifting)?
+        iterate::run(solver, f, coordinates, &rule, &mut lifting)?
     } else {
-        iterate::run(solver, &f, coordinates, &rule, &mut Silent)?
+        iterate::run(solver, f, coordinates, &rule, &mut Silent)?
     };
     checked(&state)?;
     let mut x = Blocks::zeros(reduction.layout().clone());

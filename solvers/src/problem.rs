@@ -125,7 +125,7 @@ pub enum SolveError {
     },
     /// The tasks do not differ by matrices of rank 2k: another rank, or not exact.
     #[error(
-        "adapters of rank {rank} do not explain the tasks: relative residual {residual:.3e}, rounding explains {allowed:.3e}; another rank, or matrices that are estimates (then give S or samples)"
+        "adapters of rank {rank} leave a relative residual of {residual:.3e} where rounding explains {allowed:.3e}: the tasks differ by another rank, repeat each other, or are estimates from samples (then give S or the samples)"
     )]
     RankMismatch {
         /// Rank asked for.

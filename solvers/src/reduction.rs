@@ -20,19 +20,46 @@
 //! approximately low rank, bases far larger than the offsets), there is no reduction.
 
 use crate::Problem;
+use crate::iterative::LEAST_TOLERANCE;
 use faer::{Mat, MatRef};
 use peftml_linalg::{Blocks, Layout, Seed, compare, kernel};
-use peftml_theory::linear::{Kind, Tasks};
+use peftml_theory::linear::{Kind, ProfileObjective, Tasks};
 
 /// Columns of a task that check the basis: one misses a part 100 times as large as the bound with a
 /// probability of about 1 %, three with 1e-6.
 const PROBES: usize = 3;
+/// What may be left of a probe, relative to the largest sketched column.
+///
+/// A probe leaves `||(I - B B^T) D_t||_F` in the root mean square, so the reduced problem is that of tasks off by
+/// `LEFT ||D||`, its gradient off by `(2/T) sqrt T LEFT ||D|| max ||U_t||`: the share `LEFT max ||U_t|| / spread^(1/2)` of
+/// [`Problem::gradient_scale`]. Adapters of the offsets' size make that `LEFT`, a fiftieth of the least tolerance that
+/// is reduced; the largest that [`crate::iterate::Diverging`] lets pass, `||U_t||^2 = 100 spread`, a fifth of it.
+const LEFT: f64 = LEAST_TOLERANCE / 50.0;
 /// What is left of a sketch's column, relative to the largest one, is rounding.
-const FLOOR: f64 = 2e-14;
-/// What may be left of a probe.
-const LEFT: f64 = 2e-13;
-/// Largest p over d that pays.
-const SHARE: f64 = 0.85;
+///
+/// A sum of d terms rounds by about `u sqrt(d/2)` of itself (partial sums grow like the root of their length), and the
+/// tasks' own rounding adds `u ||A_t|| / ||D_t||`, which no basis holds. This is 180 u, against 25 u for d = 1250 (larger
+/// problems have no packed form) and bases up to a hundred times the offsets. A tenth of [`LEFT`]: the columns that were sketched
+/// choose the basis, probes must not fail where those end.
+const FLOOR: f64 = LEFT / 10.0;
+/// Evaluations and products of a solve from random factors: L-BFGS took 38 gradients, the trust region 16 with 37
+/// products at d = 100, k = 4, T = 10 (`benches/benches/solvers.rs`).
+const EVALUATIONS: f64 = 40.0;
+
+/// Whether making the basis costs less than it saves. In units of `2 T d^2 k`, the part of an evaluation that
+/// multiplies by all `D_t`, and with `s = 2 T k / d`, the share of the dimensions that is left:
+///
+/// * an evaluation costs `1 + 3 s/4` (the rest are products with Gram matrices, `3 d T^2 k^2`), in the basis
+///   `s^2/4 + 3 s^2/4 = s^2`, since `D_t` fills half of the dimensions
+/// * the basis costs `(k + 8)/k` for sketches of k + 2 columns and probes on both sides, and `T (1 + s/2)` for the
+///   cores `B^T D_t B`
+fn pays(d: usize, rank: usize, count: usize) -> bool {
+    let (k, t) = (rank as f64, count as f64);
+    let share = 2.0 * t * k / d as f64;
+    let saved = 1.0 + 0.75 * share - share * share;
+    share < 1.0 && (k + 8.0) / k + t * (1.0 + 0.5 * share) < EVALUATIONS * saved
+}
+
 /// Below this d there is nothing to gain.
 const SMALLEST: usize = 24;
 
@@ -46,7 +73,7 @@ pub(crate) struct Reduction {
     right: Option<Mat<f64>>,
     /// `mean A`.
     mean: Mat<f64>,
-    /// `B^T D_t B'`.
+    /// The leading parts of `B^T D_t B'`, outside of which they vanish.
     tasks: Tasks,
     /// The whole problem's layout.
     layout: Layout,
@@ -59,8 +86,8 @@ impl Reduction {
         let Problem { tasks, kind, rank } = *problem;
         let (d, count) = (tasks.dimension(), tasks.count());
         let columns = count * rank;
-        let most = (SHARE * d as f64) as usize;
-        if !tasks.is_exact() || d < SMALLEST || columns + rank >= most || !start.is_finite() {
+        let most = d - 1;
+        if !tasks.is_exact() || d < SMALLEST || !pays(d, rank, count) || !start.is_finite() {
             return None;
         }
         let mut mean = Mat::zeros(d, d);
@@ -83,26 +110,26 @@ impl Reduction {
             let slice = &start.as_slice()[first * d * rank..][..d * columns];
             MatRef::from_column_major_slice(slice, d, columns)
         };
-        left.extend(factors(0).to_owned(), 0.0, d)?;
+        left.extend(factors(0).to_owned(), 0.0, most)?;
         if let Some(right) = &mut right {
-            right.extend(factors(count).to_owned(), 0.0, d)?;
+            right.extend(factors(count).to_owned(), 0.0, most)?;
         }
         // One dimension for both sides: the smaller basis gets columns of zeros, whose coordinates stay 0.
         let p = left.count.max(right.as_ref().map_or(0, |basis| basis.count));
-        let padded = cores.into_iter().map(|core| {
-            let mut out = Mat::zeros(p, p);
-            out.get_mut(..core.nrows(), ..core.ncols()).copy_from(&core);
-            out
-        });
-        let tasks = Tasks::exact(padded).ok()?;
+        let tasks = Tasks::exact(squares(cores)).ok()?;
         let left = left.padded(p);
         let right = right.map(|basis| basis.padded(p));
         Some(Self { kind, rank, left, right, mean, tasks, layout: start.layout().clone() })
     }
 
-    /// The reduced problem.
-    pub fn problem(&self) -> Problem<'_> {
-        Problem { tasks: &self.tasks, kind: self.kind, rank: self.rank }
+    /// The objective in coordinates.
+    pub fn objective(&self) -> Option<ProfileObjective<'_>> {
+        ProfileObjective::continued(&self.tasks, self.kind, self.rank, self.left.ncols())
+    }
+
+    /// [`Problem::spread`], in coordinates.
+    pub fn spread(&self) -> f64 {
+        Problem { tasks: &self.tasks, kind: self.kind, rank: self.rank }.spread()
     }
 
     /// The whole problem's layout.
@@ -173,6 +200,19 @@ fn cores(
         core
     };
     tasks.iter().map(core).collect()
+}
+
+/// Matrices of one shape, continued by zeros to squares.
+fn squares(cores: Vec<Mat<f64>>) -> impl Iterator<Item = Mat<f64>> {
+    cores.into_iter().map(|core| {
+        let (rows, columns) = (core.nrows(), core.ncols());
+        if rows == columns {
+            return core;
+        }
+        let mut out = Mat::zeros(rows.max(columns), rows.max(columns));
+        out.get_mut(..rows, ..columns).copy_from(&core);
+        out
+    })
 }
 
 /// What is known of the ranges of all `D_t`, or of all `D_t^T`.
@@ -315,7 +355,6 @@ mod tests {
     use crate::iterate::{self, MaxIterations, Silent};
     use crate::{Settings, State, entry};
     use peftml_theory::Objective;
-    use peftml_theory::linear::ProfileObjective;
 
     /// Tasks of the model with `noise` on every entry, and a random start.
     fn drawn(kind: Kind, noise: f64) -> (Tasks, Blocks) {
@@ -353,9 +392,10 @@ mod tests {
             let (tasks, start) = drawn(kind, 0.0);
             let problem = Problem { tasks: &tasks, kind, rank: 2 };
             let reduction = Reduction::new(&problem, &start).unwrap();
-            assert_eq!(reduction.problem().tasks.dimension(), 2 * 4 * 2);
+            assert_eq!(reduction.tasks.dimension(), 4 * 2);
             let whole = ProfileObjective::new(&tasks, kind, 2).unwrap();
-            let small = ProfileObjective::new(&reduction.tasks, kind, 2).unwrap();
+            let small = reduction.objective().unwrap();
+            assert_eq!(small.layout().specs()[0].rows, 2 * 4 * 2);
             let solver = crate::first_order::lbfgs::Lbfgs { memory: 10 };
             // Rounding grows by a factor a step: ten steps stay within a few digits.
             let mut values = Vec::new();
@@ -377,6 +417,13 @@ mod tests {
             let found = reduction.base(&x);
             assert!(compare::relative_error(found.as_ref(), base.as_ref()) < 1e-13);
         }
+    }
+
+    #[test]
+    fn a_basis_is_made_where_it_pays() {
+        assert!(pays(100, 4, 10) && pays(1000, 4, 10));
+        // It would be the whole space, or its cores cost more than all evaluations.
+        assert!(!pays(80, 4, 10) && !pays(1000, 1, 100));
     }
 
     #[test]

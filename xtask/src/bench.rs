@@ -86,7 +86,7 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
         }
         if name == SOLVERS {
             let mut command = Command::new(workspace::build_peftml(None)?);
-            command.current_dir(&root).arg("bench").args(&parsed.rest);
+            command.current_dir(&root).arg("bench").args(&parsed.rest).envs(KEEPS_MEMORY);
             workspace::run(with_python(&mut command, &root))?;
         } else if suite.peers {
             let mut command = workspace::cargo()?;
@@ -102,6 +102,13 @@ fn run(parsed: &Parsed) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+/// An allocator that does not give memory back between runs, as the peers have: page faults are no part of a method.
+const KEEPS_MEMORY: [(&str, &str); 3] = [
+    ("MALLOC_TOP_PAD_", "268435456"),
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "1073741824"),
+];
 
 const PREFIX: &str = "peftml-bench-";
 

@@ -1,6 +1,7 @@
 //! `cargo xtask bench --compare REVISION`: Criterion's benches of two revisions, in pairs.
 //!
-//! The other revision is checked out below the target folder and built there. Then the bench programs
+//! The other revision is checked out below the target folder and built in it: its crates lie at another path and
+//! keep apart, what they depend on is built once. With `--suite` only that suite's programs are built. Then the bench programs
 //! run old, new, old, new, ..: whatever else the machine does meets both. For each id the logarithms
 //! of new over old, one a pair, give a mean and Student's 99 % interval; a change counts where the interval
 //! leaves 0, and stands beside that interval, which is the noise. Counts of allocations are compared
@@ -46,12 +47,12 @@ pub fn compare(request: &Request<'_>) -> Result<(), Failure> {
     std::fs::create_dir_all(&folder).map_err(crate::compare::io(&folder))?;
     let tree = folder.join("tree");
     check_out(&root, &tree, &commit)?;
-    let built = build(&tree, Some(&folder.join("target"))).and_then(|old| {
-        let new = build(&root, None)?;
+    let built = build(&tree, &target(&root), request.suite).and_then(|old| {
+        let new = build(&root, &target(&root), request.suite)?;
         Ok((old, new))
     });
     let outcome = built.and_then(|(old, new)| measure(&folder, request, &old, &new));
-    // The sources are not needed any more; what was built stays for the next time.
+    // The sources are not needed any more; what was built of them stays for the next time.
     let removed = git(&root).args(["worktree", "remove", "--force"]).arg(&tree).status();
     let (old, new) = outcome?;
     if !removed.is_ok_and(|status| status.success()) {
@@ -93,15 +94,20 @@ fn check_out(root: &Path, tree: &Path, commit: &str) -> Result<(), Failure> {
     workspace::run(&mut command)
 }
 
-/// Builds the benches of the workspace `root` and returns the programs by name.
-fn build(root: &Path, target: Option<&Path>) -> Result<BTreeMap<String, PathBuf>, Failure> {
+/// Builds the benches of the workspace `root`, or those of one suite, and returns the programs by name.
+fn build(
+    root: &Path,
+    target: &Path,
+    suite: Option<&str>,
+) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let mut command = workspace::cargo()?;
-    command.current_dir(root).env_remove("CARGO_MANIFEST_DIR");
-    command.args(["bench", "--package", "peftml-benches", "--no-run", "--benches"]);
+    command.current_dir(root).env_remove("CARGO_MANIFEST_DIR").env("CARGO_TARGET_DIR", target);
+    command.args(["bench", "--package", "peftml-benches", "--no-run"]);
+    match suite {
+        Some(suite) => command.args(["--bench", suite]),
+        None => command.arg("--benches"),
+    };
     command.arg("--message-format=json-render-diagnostics");
-    if let Some(target) = target {
-        command.env("CARGO_TARGET_DIR", target);
-    }
     let (output, outcome) = workspace::capture(&mut command)?;
     outcome?;
     Ok(programs(&output))

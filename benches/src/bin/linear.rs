@@ -1,8 +1,8 @@
 //! Retraining on linear tasks, ours beside the numpy peer in one run: d = 10, k = 1, T = 3, N = 5000.
 //!
-//! Ours is wall time on one thread, the best of many; the peer's is its CPU time, which other
-//! processes cannot lengthen: both choices favour the peer. The ratio is void where a step of the
-//! peer takes longer than the reference's own code is known to take.
+//! Both sides by the same two clocks, CPU time and wall time, on one thread: ours the best of many, the peer's one
+//! retraining of minutes. Ratios compare like with like, the one of CPU times counts. It is void where a step of
+//! the peer takes longer than the reference's own code is known to take.
 
 use clap::Parser;
 use faer::Mat;
@@ -77,18 +77,20 @@ fn compare_all(arguments: &Arguments) -> Result<Value, String> {
     let zero = Mat::zeros(d, d);
     let retrain = || scheme.retrain(&linear, zero.as_ref(), &sampled.start, &mut |_| {});
     let reached = retrain().map_err(|error| error.to_string())?;
-    let ours = peer::best_seconds(arguments.repetitions, retrain);
+    let ours = peer::best_of_both(arguments.repetitions, retrain);
     let global = Global::default();
     let optimum = || global.solve(&linear, None, &mut Silent);
     let solution = optimum().map_err(|error| error.to_string())?;
-    let direct = peer::best_seconds(10 * arguments.repetitions, optimum);
+    let direct = peer::best_of_both(10 * arguments.repetitions, optimum);
     let mut report = json!({
         "id": problem::id(d, k, count, n),
         "rounds": arguments.rounds,
         "statistics_seconds": statistics,
-        "authors_seconds": ours,
+        "authors_seconds": ours[0],
+        "authors_wall_seconds": ours[1],
         "authors_loss": reached.loss,
-        "global_seconds": direct,
+        "global_seconds": direct[0],
+        "global_wall_seconds": direct[1],
         "global_loss": solution.loss,
     });
     report["peer"] = peer_report(arguments, &sampled, &reached.base, [ours, direct])?;
@@ -100,7 +102,7 @@ fn peer_report(
     arguments: &Arguments,
     sampled: &problem::Sampled,
     base: &Mat<f64>,
-    [ours, direct]: [f64; 2],
+    [ours, direct]: [[f64; 2]; 2],
 ) -> Result<Value, String> {
     let (d, k, count, n) = SIZES;
     if arguments.no_peer {
@@ -132,23 +134,26 @@ fn peer_report(
     let entries = entries.filter(|e| e.len() == d * d).ok_or("the peer gave no base")?;
     let their_base = Mat::from_fn(d, d, |i, j| entries[i * d + j]);
     let seconds = number("retraining_cpu_seconds")?;
+    let wall = number("retraining_wall_seconds")?;
     Ok(json!({
         "numpy": theirs["numpy"],
         "inner_step_seconds": number("inner_step_seconds")?,
         "outer_step_seconds": number("outer_step_seconds")?,
         "standard_step_seconds": number("standard_step_seconds")?,
         "retraining_cpu_seconds": seconds,
-        "retraining_wall_seconds": number("retraining_wall_seconds")?,
+        "retraining_wall_seconds": wall,
         "base_difference": compare::relative_error(base.as_ref(), their_base.as_ref()),
-        "authors_ratio": seconds / ours,
-        "global_ratio": seconds / direct,
+        "authors_ratio": seconds / ours[0],
+        "authors_wall_ratio": wall / ours[1],
+        "global_ratio": seconds / direct[0],
+        "global_wall_ratio": wall / direct[1],
         "void": slow,
     }))
 }
 
 fn print_text(report: &Value) {
     let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
-    println!("{} ({} rounds), one thread, best of many", report["id"], report["rounds"]);
+    println!("{} ({} rounds), one thread, CPU time, best of many", report["id"], report["rounds"]);
     println!(
         "  statistics from samples    {:>10.3} ms",
         1e3 * number(&report["statistics_seconds"])
@@ -177,14 +182,15 @@ fn print_text(report: &Value) {
     println!("  relative difference of the bases {:.1e}", number(&peer["base_difference"]));
     let void = peer["void"].as_array().is_some_and(|reasons| !reasons.is_empty());
     let line = |what: &str, key: &str, owed: f64| {
-        let ratio = number(&peer[key]);
+        let ratio = number(&peer[format!("{key}_ratio")]);
+        let wall = number(&peer[format!("{key}_wall_ratio")]);
         let verdict = if void {
             format!("void, the peer is too slow: {}", peer["void"])
         } else {
             format!("owed {owed:.0}: {}", if ratio >= owed { "kept" } else { "NOT kept" })
         };
-        println!("  ratio {what}      {ratio:>10.0} x   ({verdict})");
+        println!("  ratio {what}      {ratio:>10.0} x   ({verdict}; by the wall {wall:.0})");
     };
-    line("authors' scheme", "authors_ratio", OWED_SCHEME);
-    line("global solver  ", "global_ratio", OWED_GLOBAL);
+    line("authors' scheme", "authors", OWED_SCHEME);
+    line("global solver  ", "global", OWED_GLOBAL);
 }

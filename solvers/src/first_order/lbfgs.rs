@@ -6,6 +6,12 @@
 //! and Nocedal 1989; the search's numbers and the first step `1 / ||g||` are those of L-BFGS-B
 //! (Zhu et al. 1997), so that iterations can be compared.
 //!
+//! The two loops run on coefficients (Chen, Wang, Zhou, NIPS 2014): the direction is
+//! `-c g - sum c a_i y_i + sum (a_i - b_i) s_i`, and its coefficients need the inner products of the pairs alone.
+//! So a step passes twice over the pairs, in pieces that stay in the first cache: once for `s_i.g` and `y_i.g`, once
+//! for the sum. `s_i.y` and `y_i.y` of a new `y = g' - g` are differences of those; they lose `||g|| / ||y||`
+//! roundings, which is no more than `y` itself has lost.
+//!
 //! Limits: its steps are long, and the objective has critical values at infinity (theory.md C6): about
 //! one run in 200 at T = 2 goes there and stops as `diverging`. Memory 2 m n.
 
@@ -13,7 +19,7 @@ use super::line_search::{Line, Wolfe, wolfe};
 use super::stagnate;
 use crate::registry::{Entry, Order, SettingInfo};
 use crate::{Iterative, Limits, SolveError, Solver, State};
-use peftml_linalg::Blocks;
+use peftml_linalg::{Blocks, kernel};
 use peftml_theory::Objective;
 
 /// The registry's line.
@@ -24,9 +30,10 @@ pub const ENTRY: Entry = Entry {
     memory: "(2 memory + 5) n",
     guarantees: "decreases the objective; limit points are stationary in practice; may run to infinity (reported as diverging)",
     needs_start: true,
-    settings: &[SettingInfo { name: "memory", default: "10", meaning: "pairs kept, at least 1" }],
+    settings: &[SettingInfo { name: "memory", default: "10", meaning: "pairs kept, 1 to 1000" }],
     build: |settings| {
-        let solver = Lbfgs { memory: settings.count("memory", 10, 1, "a whole number from 1")? };
+        let solver = Lbfgs { memory: settings.count("memory", 10, 1, EXPECTED)? };
+        solver.check()?;
         let limits = settings.limits(Limits::default());
         Ok(Box::new(Iterative { name: "lbfgs", solver, limits }))
     },
@@ -39,6 +46,10 @@ pub struct Lbfgs {
     pub memory: usize,
 }
 
+/// Most pairs: the table of their inner products has twice the square of this.
+const MOST: usize = 1000;
+const EXPECTED: &str = "a whole number from 1 to 1000";
+
 /// Numbers of L-BFGS-B's search.
 const SEARCH: Wolfe = Wolfe { decrease: 1e-3, curvature: 0.9, interval: 0.1, trials: 20 };
 
@@ -46,18 +57,42 @@ const ORIGIN: usize = 0;
 const GRADIENT: usize = 1;
 const DIRECTION: usize = 2;
 const PAIRS: usize = 3;
-/// Scalars: pairs kept, slot of the next one, then `s.y`, the loop's coefficient and `y.y` a pair.
+/// Scalars: pairs kept, slot of the next one, then what [`Tables`] cuts up.
 const KEPT: usize = 0;
 const NEXT: usize = 1;
-const PRODUCTS: usize = 2;
+const TABLES: usize = 2;
+
+/// Inner products by slot; `s_y` holds `s_i.y_j` in column j where pair i is no newer than j.
+struct Tables<'a> {
+    s_g: &'a mut [f64],
+    y_g: &'a mut [f64],
+    /// `a_i`, then the coefficient of `s_i`.
+    first: &'a mut [f64],
+    second: &'a mut [f64],
+    s_y: &'a mut [f64],
+    y_y: &'a mut [f64],
+}
+
+impl<'a> Tables<'a> {
+    /// Length for `memory` pairs.
+    fn len(memory: usize) -> usize {
+        4 * memory + 2 * memory * memory
+    }
+
+    fn new(scalars: &'a mut [f64], memory: usize) -> Self {
+        let (s_g, rest) = scalars[TABLES..].split_at_mut(memory);
+        let (y_g, rest) = rest.split_at_mut(memory);
+        let (first, rest) = rest.split_at_mut(memory);
+        let (second, rest) = rest.split_at_mut(memory);
+        let (s_y, y_y) = rest.split_at_mut(memory * memory);
+        Self { s_g, y_g, first, second, s_y, y_y }
+    }
+}
 
 impl Solver for Lbfgs {
     fn init(&self, f: &dyn Objective, x: Blocks) -> Result<State, SolveError> {
-        if self.memory == 0 {
-            let expected = "at least 1";
-            return Err(SolveError::Setting { name: "memory", value: 0.0, expected });
-        }
-        State::at(f, x, PAIRS + 2 * self.memory, PRODUCTS + 3 * self.memory)
+        self.check()?;
+        State::at(f, x, PAIRS + 2 * self.memory, TABLES + Tables::len(self.memory))
     }
 
     fn step(&self, f: &dyn Objective, state: &mut State) -> Result<(), SolveError> {
@@ -90,9 +125,12 @@ impl Solver for Lbfgs {
 }
 
 impl Lbfgs {
-    /// Slot of the `age`-th newest pair.
-    fn slot(&self, state: &State, age: usize) -> usize {
-        (state.scalars[NEXT] as usize + 2 * self.memory - 1 - age) % self.memory
+    fn check(&self) -> Result<(), SolveError> {
+        if (1..=MOST).contains(&self.memory) {
+            return Ok(());
+        }
+        let value = self.memory as f64;
+        Err(SolveError::Setting { name: "memory", value, expected: EXPECTED })
     }
 
     fn search(
@@ -113,60 +151,100 @@ impl Lbfgs {
     }
 
     /// Writes the direction; returns the first step to try along it and the slope.
-    ///
-    /// Each update of the direction is one pass with the inner product that comes next.
     fn direction(&self, state: &mut State, vectors: &mut [Blocks]) -> (f64, f64) {
         let (head, pairs) = vectors.split_at_mut(PAIRS);
         let (before, direction) = head.split_at_mut(DIRECTION);
-        let (gradient, direction) = (&before[GRADIENT], &mut direction[0]);
-        direction.copy_from(gradient);
-        direction.scale(-1.0);
+        let (gradient, direction) = (before[GRADIENT].as_slice(), direction[0].as_mut_slice());
         let kept = state.scalars[KEPT] as usize;
         if kept == 0 {
-            let norm = direction.norm();
+            kernel::combine_many(direction, (-1.0, gradient), 0, |_| (0.0, &[]));
+            let norm = kernel::dot(direction, direction).sqrt();
             return ((1.0 / norm).min(1e10), -norm * norm);
         }
-        let newest = self.slot(state, 0);
-        let mut product = pairs[2 * newest].dot(direction);
-        for age in 0..kept {
-            let slot = self.slot(state, age);
-            let coefficient = product / state.scalars[PRODUCTS + 3 * slot];
-            state.scalars[PRODUCTS + 3 * slot + 1] = coefficient;
-            let y = &pairs[2 * slot + 1];
-            // After the oldest pair its `y` comes next, once more.
-            let next = if age + 1 < kept { 2 * self.slot(state, age + 1) } else { 2 * slot + 1 };
-            product = direction.add_scaled_dot(-coefficient, y, &pairs[next]);
-        }
-        let of_newest = &state.scalars[PRODUCTS + 3 * newest..];
-        let scale = of_newest[0] / of_newest[2];
-        direction.scale(scale);
-        product *= scale;
-        for age in (0..kept).rev() {
-            let slot = self.slot(state, age);
-            let own = &state.scalars[PRODUCTS + 3 * slot..];
-            let factor = own[1] - product / own[0];
-            let next = if age > 0 { &pairs[2 * self.slot(state, age - 1) + 1] } else { gradient };
-            product = direction.add_scaled_dot(factor, &pairs[2 * slot], next);
-        }
-        (1.0, product)
+        let scale = self.coefficients(state, kept);
+        let newest = state.scalars[NEXT] as usize + 2 * self.memory - 1;
+        let tables = Tables::new(&mut state.scalars, self.memory);
+        let term = |index: usize| {
+            let slot = (newest - index / 2) % self.memory;
+            let which = if index.is_multiple_of(2) { &*tables.second } else { &*tables.first };
+            (which[slot], pairs[2 * slot + index % 2].as_slice())
+        };
+        (1.0, kernel::combine_many(direction, (-scale, gradient), 2 * kept, term))
     }
 
-    /// Keeps the pair of the step just made where its curvature is positive.
+    /// The two loops on coefficients: those of `s_i` into `second`, of `y_i` into `first`; returns that of `-g`.
+    fn coefficients(&self, state: &mut State, kept: usize) -> f64 {
+        let m = self.memory;
+        let newest = state.scalars[NEXT] as usize + 2 * m - 1;
+        let slot = |age: usize| (newest - age) % m;
+        let tables = Tables::new(&mut state.scalars, m);
+        for age in 0..kept {
+            let i = slot(age);
+            let newer = (0..age).map(|j| tables.first[slot(j)] * tables.s_y[slot(j) * m + i]);
+            let product = -tables.s_g[i] - newer.sum::<f64>();
+            tables.first[i] = product / tables.s_y[i * m + i];
+        }
+        let last = slot(0) * m + slot(0);
+        let scale = tables.s_y[last] / tables.y_y[last];
+        for age in (0..kept).rev() {
+            let i = slot(age);
+            let all = (0..kept).map(|j| tables.first[slot(j)] * tables.y_y[slot(j) * m + i]);
+            let of_start = scale * (-tables.y_g[i] - all.sum::<f64>());
+            let older =
+                (age + 1..kept).map(|j| tables.second[slot(j)] * tables.s_y[i * m + slot(j)]);
+            let product = of_start + older.sum::<f64>();
+            tables.second[i] = tables.first[i] - product / tables.s_y[i * m + i];
+        }
+        (0..kept).for_each(|age| tables.first[slot(age)] *= -scale);
+        scale
+    }
+
+    /// Keeps the pair of the step just made where its curvature is positive, and brings the tables to the new
+    /// gradient.
     fn remember(&self, state: &mut State, vectors: &mut [Blocks]) {
         let (head, pairs) = vectors.split_at_mut(PAIRS);
-        let slot = state.scalars[NEXT] as usize;
-        let (s, y) = pairs[2 * slot..2 * slot + 2].split_at_mut(1);
+        let m = self.memory;
+        let new = state.scalars[NEXT] as usize;
+        let (s, y) = pairs[2 * new..2 * new + 2].split_at_mut(1);
         s[0].set_sum(&state.x, -1.0, &head[ORIGIN]);
         y[0].set_sum(&state.gradient, -1.0, &head[GRADIENT]);
         let (product, size) = (s[0].dot(&y[0]), y[0].dot(&y[0]));
-        if product > f64::EPSILON * size {
-            state.scalars[PRODUCTS + 3 * slot] = product;
-            state.scalars[PRODUCTS + 3 * slot + 2] = size;
-            state.scalars[NEXT] = ((slot + 1) % self.memory) as f64;
-            state.scalars[KEPT] = (state.scalars[KEPT] + 1.0).min(self.memory as f64);
-        } else {
-            // The slot held the oldest pair where all were in use.
-            state.scalars[KEPT] = state.scalars[KEPT].min(self.memory as f64 - 1.0);
+        let keeps = product > f64::EPSILON * size;
+        // The slot held the oldest pair where all were in use.
+        let others = (state.scalars[KEPT] as usize).min(m - 1);
+        let tables = Tables::new(&mut state.scalars, m);
+        let slot = |age: usize| (new + 2 * m - 1 - age) % m;
+        let count = 2 * others + if keeps { 2 } else { 0 };
+        let vector = |index: usize| {
+            let slot = if index < 2 * others { slot(index / 2) } else { new };
+            pairs[2 * slot + index % 2].as_slice()
+        };
+        // `first` and `second` are free until the next direction.
+        tables.first.fill(0.0);
+        tables.second.fill(0.0);
+        kernel::dots(count, vector, state.gradient.as_slice(), |index, part| {
+            let slot = if index < 2 * others { slot(index / 2) } else { new };
+            let table =
+                if index.is_multiple_of(2) { &mut *tables.first } else { &mut *tables.second };
+            table[slot] += part;
+        });
+        for i in (0..others).map(slot) {
+            let (s_y, y_y) = (tables.first[i] - tables.s_g[i], tables.second[i] - tables.y_g[i]);
+            if keeps {
+                tables.s_y[new * m + i] = s_y;
+                tables.y_y[new * m + i] = y_y;
+                tables.y_y[i * m + new] = y_y;
+            }
         }
+        tables.s_g.copy_from_slice(tables.first);
+        tables.y_g.copy_from_slice(tables.second);
+        let mut kept = others;
+        if keeps {
+            tables.s_y[new * m + new] = product;
+            tables.y_y[new * m + new] = size;
+            kept += 1;
+            state.scalars[NEXT] = ((new + 1) % m) as f64;
+        }
+        state.scalars[KEPT] = kept as f64;
     }
 }

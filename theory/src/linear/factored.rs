@@ -56,16 +56,14 @@ pub(super) struct Factored {
 /// Replaces `m` by `sym m` and returns `||m - sym m||_F^2`.
 fn split_off_skew_part(mut m: MatMut<'_, f64>) -> f64 {
     let mut sum = 0.0;
-    for j in 0..m.ncols() {
-        for i in 0..j {
-            let (upper, lower) = (m[(i, j)], m[(j, i)]);
-            let half = 0.5 * (upper - lower);
-            sum += 2.0 * half * half;
-            let mean = 0.5 * (upper + lower);
-            m[(i, j)] = mean;
-            m[(j, i)] = mean;
-        }
-    }
+    kernel::mirrored(m.ncols(), |i, j| {
+        let (upper, lower) = (m[(i, j)], m[(j, i)]);
+        let half = 0.5 * (upper - lower);
+        sum += 2.0 * half * half;
+        let mean = 0.5 * (upper + lower);
+        m[(i, j)] = mean;
+        m[(j, i)] = mean;
+    });
     sum
 }
 
@@ -109,41 +107,38 @@ struct Differentiate<'a> {
 }
 
 impl Factored {
-    /// Packs `tasks`, if they are exact and small enough for this form to pay.
-    pub fn new(tasks: &Tasks, kind: Kind, rank: usize) -> Option<Self> {
-        let (d, count) = (tasks.dimension(), tasks.count());
+    /// Packs `tasks`, if they are exact and small enough for this form to pay; `dimension` is theirs, or a larger
+    /// one where they vanish outside of their own.
+    pub fn new(tasks: &Tasks, kind: Kind, rank: usize, dimension: usize) -> Option<Self> {
+        let (d, count) = (dimension, tasks.count());
         let ld = panel::padded(d);
         let numbers = ld.checked_mul(d)?.checked_mul(count)?;
         if !tasks.is_exact() || count * rank > 2 * d || numbers > LARGEST {
             return None;
         }
-        let mut mean = Mat::zeros(d, d);
-        for task in tasks.iter() {
-            kernel::add_scaled(mean.as_mut(), -1.0 / count as f64, task.least_squares());
-        }
-        let (mut size, mut skew, mut active) = (0.0, 0.0, 1);
-        let mut differences = Vec::with_capacity(count);
-        for task in tasks.iter() {
-            let mut difference = mean.clone();
-            kernel::add_scaled(difference.as_mut(), 1.0, task.least_squares());
-            if kind == Kind::Symmetric {
-                skew += split_off_skew_part(difference.as_mut());
-            }
-            size += kernel::norm_squared(difference.as_ref());
-            active = active.max(leading(difference.as_ref()));
-            kernel::scale(difference.as_mut(), -1.0);
-            differences.push(difference);
+        let active = tasks.iter().fold(1, |known, task| leading(task.least_squares(), known));
+        let parts = || tasks.iter().map(|task| task.least_squares().get(..active, ..active));
+        let mut mean = Mat::zeros(active, active);
+        for part in parts() {
+            kernel::add_scaled(mean.as_mut(), 1.0 / count as f64, part);
         }
         // Whole blocks, so that those of the differences are those of the factors.
         let rows = active.next_multiple_of(packed::ROWS).min(ld);
         let one = rows * active;
         let mut negated = vec![0.0; one * count];
         let mut transposes = vec![0.0; if kind == Kind::Asymmetric { one * count } else { 0 }];
-        for (difference, out) in differences.iter().zip(negated.chunks_exact_mut(one)) {
-            packed::pack(out, rows, difference.get(..active, ..active));
-        }
-        for (difference, out) in differences.iter().zip(transposes.chunks_exact_mut(one)) {
-            packed::pack(out, rows, difference.get(..active, ..active).transpose());
+        let (mut size, mut skew) = (0.0, 0.0);
+        let mut negative = Mat::zeros(active, active);
+        for (t, part) in parts().enumerate() {
+            kernel::subtract(negative.as_mut(), mean.as_ref(), part);
+            if kind == Kind::Symmetric {
+                skew += split_off_skew_part(negative.as_mut());
+            } else {
+                let out = &mut transposes[t * one..(t + 1) * one];
+                packed::pack(out, rows, negative.transpose());
+            }
+            size += kernel::norm_squared(negative.as_ref());
+            packed::pack(&mut negated[t * one..(t + 1) * one], rows, negative.as_ref());
         }
         let lc = panel::padded(count * rank);
         Some(Self {
@@ -390,11 +385,21 @@ impl Squares<'_> {
     }
 }
 
-/// The least n such that `m` vanishes outside of its leading n x n block.
-fn leading(m: MatRef<'_, f64>) -> usize {
-    let d = m.nrows();
-    let vanishes = |n: usize| (0..=n).all(|i| m[(i, n)] == 0.0 && m[(n, i)] == 0.0);
-    (0..d).rev().find(|n| !vanishes(*n)).map_or(0, |n| n + 1)
+/// The least n, at least `known`, such that `m` vanishes outside of its leading n x n block.
+fn leading(m: MatRef<'_, f64>, known: usize) -> usize {
+    let mut active = known;
+    for j in 0..m.ncols() {
+        // Of the columns known the rows below, of others all.
+        let first = if j < active { active } else { 0 };
+        let last = match m.col(j).try_as_col_major() {
+            Some(column) if column.as_slice()[first..].iter().all(|x| *x == 0.0) => None,
+            _ => (first..m.nrows()).rev().find(|i| m[(*i, j)] != 0.0),
+        };
+        if let Some(last) = last {
+            active = active.max(last + 1).max(j + 1);
+        }
+    }
+    active
 }
 
 impl pulp::NullaryFnOnce for Evaluate<'_> {

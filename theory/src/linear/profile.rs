@@ -29,6 +29,8 @@ pub struct ProfileObjective<'a> {
     tasks: &'a Tasks,
     kind: Kind,
     rank: usize,
+    /// That of the tasks, or larger (see [`ProfileObjective::continued`]).
+    dimension: usize,
     layout: Layout,
     pooled: Option<CholeskyFactor>,
     factored: Option<Factored>,
@@ -61,9 +63,26 @@ impl<'a> ProfileObjective<'a> {
             layout = layout.followed_by(&Layout::repeated("V", tasks.count(), d, rank));
         }
         let pooled = if tasks.is_exact() { None } else { Some(pooled_factor(tasks)?) };
-        let factored = Factored::new(tasks, kind, rank);
+        let factored = Factored::new(tasks, kind, rank, d);
         let weighted = pooled.as_ref().and_then(|p| Weighted::new(tasks, kind, rank, p));
-        Ok(Self { tasks, kind, rank, layout, pooled, factored, weighted })
+        Ok(Self { tasks, kind, rank, dimension: d, layout, pooled, factored, weighted })
+    }
+
+    /// The objective of exact tasks continued by zeros to d x d for a `dimension` d of at least their own: that of
+    /// tasks in a basis that begins with their ranges, which need not be stored with their zeros. `None` for
+    /// samples, ranks that are not in 1..=d, a smaller dimension, and where [`ProfileObjective::new`] would form d x d
+    /// matrices.
+    pub fn continued(tasks: &'a Tasks, kind: Kind, rank: usize, dimension: usize) -> Option<Self> {
+        if rank == 0 || rank > dimension || dimension < tasks.dimension() {
+            return None;
+        }
+        let mut layout = Layout::repeated("U", tasks.count(), dimension, rank);
+        if kind == Kind::Asymmetric {
+            layout = layout.followed_by(&Layout::repeated("V", tasks.count(), dimension, rank));
+        }
+        let factored = Some(Factored::new(tasks, kind, rank, dimension)?);
+        let (pooled, weighted) = (None, None);
+        Some(Self { tasks, kind, rank, dimension, layout, pooled, factored, weighted })
     }
 
     /// The tasks.
@@ -97,7 +116,7 @@ impl<'a> ProfileObjective<'a> {
     }
 
     fn square<'w>(&self, slice: &'w mut [f64]) -> MatMut<'w, f64> {
-        let d = self.tasks.dimension();
+        let d = self.dimension;
         MatMut::from_column_major_slice_mut(slice, d, d)
     }
 
@@ -130,8 +149,9 @@ impl<'a> ProfileObjective<'a> {
     /// The minimiser `A(R)`, d x d, into `base`; `spare` holds d^2 numbers.
     pub fn base_into(&self, x: &Blocks, mut base: MatMut<'_, f64>, spare: &mut [f64]) {
         base.fill(0.0);
+        let own = self.tasks.dimension();
         for task in self.tasks.iter() {
-            kernel::add_scaled(base.as_mut(), 1.0, task.cross_moment());
+            kernel::add_scaled(base.as_mut().get_mut(..own, ..own), 1.0, task.cross_moment());
         }
         self.eliminate(base, spare, |t, out, sign| {
             kernel::mul_add(out, x.block(t), self.right(x, t).transpose(), sign)
@@ -140,7 +160,7 @@ impl<'a> ProfileObjective<'a> {
 
     /// The base that is best for the adapters `x`: `A(R)`, d x d.
     pub fn base(&self, x: &Blocks) -> Mat<f64> {
-        let d = self.tasks.dimension();
+        let d = self.dimension;
         let mut base = Mat::zeros(d, d);
         if let Some(weighted) = &self.weighted {
             weighted.base_into(x, base.as_mut(), &mut vec![0.0; weighted.work_len()]);
@@ -288,7 +308,7 @@ impl Objective for ProfileObjective<'_> {
             return factored.work_len();
         }
         let square = self.tasks.dimension() * self.tasks.dimension();
-        let weighted = self.weighted.as_ref().map_or(0, |w| w.work_len() + 3 * square);
+        let weighted = self.weighted.as_ref().map_or(0, |w| w.work_len() + w.squares_len());
         weighted.max(square * (self.tasks.count() + 2))
     }
 

@@ -136,20 +136,19 @@ impl Weighted {
         let (mut difference, mut pull) = (Mat::zeros(d, d), Mat::zeros(d, d));
         for (t, task) in tasks.iter().enumerate() {
             let moment: MatRef<'_, f64> = task.second_moment().unwrap_or(identity.as_ref());
-            difference.copy_from(task.least_squares());
-            kernel::add_scaled(difference.as_mut(), -1.0, this.base.as_ref());
+            kernel::subtract(difference.as_mut(), task.least_squares(), this.base.as_ref());
             kernel::mul(pull.as_mut(), difference.as_ref(), moment, 1.0);
             this.size += kernel::inner(difference.as_ref(), pull.as_ref());
             let range = t * ld * d..(t + 1) * ld * d;
             packed::pack(&mut this.moments[range.clone()], ld, moment);
+            let pulls = &mut this.pulls[range.clone()];
             if kind == Kind::Symmetric {
-                kernel::symmetrise(pull.as_mut());
-                kernel::scale(pull.as_mut(), -2.0);
+                packed::pack_with_transpose(pulls, ld, pull.as_ref(), -1.0);
             } else {
                 kernel::scale(pull.as_mut(), -1.0);
-                packed::pack(&mut this.transposes[range.clone()], ld, pull.transpose());
+                packed::pack(&mut this.transposes[range], ld, pull.transpose());
+                packed::pack(pulls, ld, pull.as_ref());
             }
-            packed::pack(&mut this.pulls[range], ld, pull.as_ref());
         }
         Some(this)
     }
@@ -212,33 +211,42 @@ impl Weighted {
         self.add_to_base(&work, base);
     }
 
-    /// `sum_t <E_t, G_t>` with `E_t` formed, at the point that [`Weighted::evaluate`] left in `work`;
-    /// `squares` are three d x d buffers. The value is stationary in the base: the rounding of the
-    /// inverse enters squared.
+    /// Length of `squares` in [`Weighted::sum_of_squares`].
+    pub fn squares_len(&self) -> usize {
+        4 * self.ld * self.ld
+    }
+
+    /// `sum_t <E_t, G_t> = sum_t <E_t^T E_t, S_t>` with `E_t` formed, at the point that [`Weighted::evaluate`] left
+    /// in `work`; of `E_t^T E_t`, which is symmetric as `S_t` is, only blocks on and below the diagonal. The value is
+    /// stationary in the base: the rounding of the inverse enters squared.
     pub fn sum_of_squares(&self, tasks: &Tasks, work: &mut [f64], squares: &mut [f64]) -> f64 {
         let (d, ld) = (self.d, self.ld);
         let work = self.split(work);
         let view = |m, columns| MatRef::from_column_major_slice_with_stride(m, d, columns, ld);
         let (left, right) = (&*work.left, &*work.right);
-        let (base, rest) = squares.split_at_mut(d * d);
-        let (error, moment) = rest.split_at_mut(d * d);
-        let mut base = MatMut::from_column_major_slice_mut(base, d, d);
+        let (base, rest) = squares.split_at_mut(ld * ld);
+        let (error, rest) = rest.split_at_mut(ld * ld);
+        let (turned, gram) = rest.split_at_mut(ld * ld);
+        let (base, error, gram) = (&mut base[..ld * d], &mut error[..ld * d], &mut gram[..ld * d]);
+        // Padding stays zero.
+        error.fill(0.0);
+        let mut base = MatMut::from_column_major_slice_with_stride_mut(base, d, d, ld);
         base.copy_from(&self.base);
         self.add_to_base(&work, base.as_mut());
-        let mut error = MatMut::from_column_major_slice_mut(error, d, d);
-        let mut moment = MatMut::from_column_major_slice_mut(&mut moment[..d * d], d, d);
         let mut sum = 0.0;
         for (t, task) in tasks.iter().enumerate() {
             let range = t * ld * self.k..(t + 1) * ld * self.k;
-            error.copy_from(&base);
-            kernel::add_scaled(error.as_mut(), -1.0, task.least_squares());
+            let mut place = MatMut::from_column_major_slice_with_stride_mut(&mut *error, d, d, ld);
+            kernel::subtract(place.as_mut(), base.as_ref(), task.least_squares());
             let (u, v) = (view(&left[range.clone()], self.k), view(&right[range], self.k));
-            kernel::mul_add(error.as_mut(), u, v.transpose(), 1.0);
-            match task.second_moment() {
-                Some(s) => kernel::mul(moment.as_mut(), error.as_ref(), s, 1.0),
-                None => moment.copy_from(&error),
-            }
-            sum += kernel::inner(error.as_ref(), moment.as_ref());
+            kernel::mul_add(place, u, v.transpose(), 1.0);
+            let Some(moment) = task.second_moment() else {
+                sum += kernel::dot(error, error);
+                continue;
+            };
+            packed::pack_transposed(turned, error, ld);
+            Packed::new(turned, ld).mul(gram, ld, error, ld, d, Accumulate::Lower);
+            sum += lower_inner(moment, gram, ld);
         }
         sum
     }
@@ -438,6 +446,26 @@ impl Weighted {
             panel::add_mul_small(inner, v, small, self.ld);
         }
     }
+}
+
+/// `<S, P>` for symmetric matrices of which `P` has only its blocks of [`packed::ROWS`] on and below the diagonal, in a
+/// panel of leading dimension `ld`.
+fn lower_inner(s: MatRef<'_, f64>, p: &[f64], ld: usize) -> f64 {
+    let d = s.nrows();
+    let mut sum = 0.0;
+    for (j, p) in p.chunks_exact(ld).enumerate() {
+        let first = j / packed::ROWS * packed::ROWS;
+        let below = d.min(first + packed::ROWS);
+        // What lies below stands for its mirror image too.
+        for (rows, weight) in [(first..below, 1.0), (below..d, 2.0)] {
+            sum += weight
+                * match s.col(j).try_as_col_major() {
+                    Some(s) => kernel::dot(&s.as_slice()[rows.clone()], &p[rows]),
+                    None => rows.map(|i| s[(i, j)] * p[i]).sum::<f64>(),
+                };
+        }
+    }
+    sum
 }
 
 /// `m + m^T` in place, square but for its padding to leading dimension `lc`.
