@@ -8,14 +8,11 @@
 use crate::first_order::check_start;
 use crate::iterate::{self, Any, Diverging, MaxIterations, ScaledGradient, Silent};
 use crate::problem::{input_asymmetry, start_of};
-use crate::reduction::Reduction;
+use crate::reduction::{LEAST_TOLERANCE, Reduction};
 use crate::{BaseSolver, Observer, Problem, Solution, SolveError, Solver, State, StopReason};
 use faer::Mat;
 use peftml_linalg::{Blocks, LowRank};
 use peftml_theory::linear::{Kind, LinearError, ProfileObjective};
-
-/// Below this tolerance the rounding of a reduction could be seen.
-pub(crate) const LEAST_TOLERANCE: f64 = 1e-11;
 
 /// When an iterative method ends.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -20,7 +20,6 @@
 //! approximately low rank, bases far larger than the offsets), there is no reduction.
 
 use crate::Problem;
-use crate::iterative::LEAST_TOLERANCE;
 use faer::{Mat, MatRef};
 use peftml_linalg::{Blocks, Layout, Seed, compare, kernel};
 use peftml_theory::linear::{Kind, ProfileObjective, Tasks};
@@ -28,6 +27,8 @@ use peftml_theory::linear::{Kind, ProfileObjective, Tasks};
 /// Columns of a task that check the basis: one misses a part 100 times as large as the bound with a
 /// probability of about 1 %, three with 1e-6.
 const PROBES: usize = 3;
+/// Below this tolerance the rounding of a reduction could be seen.
+pub(crate) const LEAST_TOLERANCE: f64 = 1e-11;
 /// What may be left of a probe, relative to the largest sketched column.
 ///
 /// A probe leaves `||(I - B B^T) D_t||_F` in the root mean square, so the reduced problem is that of tasks off by
