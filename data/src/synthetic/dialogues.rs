@@ -153,7 +153,7 @@ mod tests {
         assert!(others < turns.len() / 2, "{others}");
         // A persona's four favourites are half of three words in four: more often than any other four words.
         let seed = Seed::root(4).child("training");
-        let favourites = SPEC.favourites_of(&seed.child("persona").child(1));
+        let favourites = SPEC.favourites_of(&seed.child("persona").child(1usize));
         let count = |persona: usize| {
             let own = dialogues[20 * persona..20 * (persona + 1)].iter().flat_map(|d| &d.turns);
             let liked = |word: &&str| favourites.iter().any(|f| **word == format!("w{f}"));

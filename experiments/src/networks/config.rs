@@ -95,7 +95,7 @@ pub trait Staged: PointConfig + Send + Sync {
     /// What is missing, and how to get it.
     fn check_site(&self, site: &Site<'_>, kept: &Self::Kept) -> Result<(), String>;
 
-    /// Adds to the answer what this suite alone has to say; `own` are the cells of each of [`Staged::OWN_COLUMNS`].
+    /// Adds to the answer what this suite alone has to say, from the cells with their own columns.
     fn complete(&self, _cells: &[Cell], _summary: &mut Summary) {}
 }
 

@@ -165,7 +165,7 @@ pub struct VisionConfig {
     pub title: String,
     /// The question that the study answers.
     pub question: String,
-    /// Seeds; see [`Seeds`].
+    /// Seeds; see [`crate::config::Seeds`].
     pub seeds: String,
     /// Names of a retraining method and of the fine-tuning method that follows it.
     pub cells: Vec<[String; 2]>,
