@@ -83,7 +83,7 @@ pub fn best_seconds<T>(repetitions: usize, mut work: impl FnMut() -> T) -> f64 {
 
 /// Seconds that this thread has had a processor for, by the clock that Python's `time.thread_time` reads too;
 /// `None` where the system has none.
-pub fn thread_seconds() -> Option<f64> {
+fn thread_seconds() -> Option<f64> {
     #[cfg(unix)]
     {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);

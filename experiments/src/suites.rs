@@ -17,7 +17,7 @@ struct Suite {
     name: &'static str,
     open: fn(&Table) -> Result<Box<dyn Study>, ConfigError>,
     /// What its leaves mean.
-    leaves: &'static [Leaf],
+    leaves: &'static [&'static [Leaf]],
 }
 
 const SUITES: &[Suite] = &[
@@ -25,7 +25,7 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "language",
         open: |table| Ok(Box::new(LanguageStudy::new(table)?)),
-        leaves: crate::language::config::LEAVES,
+        leaves: &[crate::networks::config::LEAVES, crate::language::config::LEAVES],
     },
     #[cfg(not(feature = "networks"))]
     Suite {
@@ -36,28 +36,28 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "linear",
         open: |table| Ok(Box::new(LinearStudy::new(table)?)),
-        leaves: crate::linear::config::LEAVES,
+        leaves: &[crate::linear::config::LEAVES],
     },
     Suite {
         name: "shallow",
         open: |table| Ok(Box::new(ShallowStudy::new(table)?)),
-        leaves: crate::shallow::config::LEAVES,
+        leaves: &[crate::shallow::config::LEAVES],
     },
     Suite {
         name: "solvers",
         open: |table| Ok(Box::new(ComparisonStudy::new(table)?)),
-        leaves: crate::comparison::config::LEAVES,
+        leaves: &[crate::comparison::config::LEAVES],
     },
     Suite {
         name: "theory",
         open: |table| Ok(Box::new(TheoryStudy::new(table)?)),
-        leaves: crate::theory::LEAVES,
+        leaves: &[crate::theory::LEAVES],
     },
     #[cfg(feature = "networks")]
     Suite {
         name: "vision",
         open: |table| Ok(Box::new(VisionStudy::new(table)?)),
-        leaves: crate::vision::config::LEAVES,
+        leaves: &[crate::networks::config::LEAVES, crate::vision::config::LEAVES],
     },
     #[cfg(not(feature = "networks"))]
     Suite {
@@ -83,6 +83,6 @@ pub fn open(table: &Table) -> Result<Box<dyn Study>, ConfigError> {
 }
 
 /// Names of the suites and what their leaves mean; the list of one that this binary lacks is empty.
-pub fn leaves() -> impl Iterator<Item = (&'static str, &'static [Leaf])> {
+pub fn leaves() -> impl Iterator<Item = (&'static str, &'static [&'static [Leaf]])> {
     SUITES.iter().map(|suite| (suite.name, suite.leaves))
 }

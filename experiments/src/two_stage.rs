@@ -145,10 +145,7 @@ impl<C: TwoStage> Frame<C> {
         let text = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
         let about = About {
             suite: leaves.suite.to_owned(),
-            name: match leaves.preset {
-                "paper" => leaves.study.to_owned(),
-                preset => format!("{}.{preset}", leaves.study),
-            },
+            name: About::full_name(leaves.study, leaves.preset),
             title: leaves.title.to_owned(),
             question: leaves.question.to_owned(),
             swept: resolved.swept.clone(),

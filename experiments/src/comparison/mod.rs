@@ -79,13 +79,9 @@ impl ComparisonStudy {
             .cloned()
             .collect();
         let text = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
-        let name = match config.preset.as_str() {
-            "paper" => config.study.clone(),
-            preset => format!("{}.{preset}", config.study),
-        };
         let about = About {
             suite: config.suite.clone(),
-            name,
+            name: About::full_name(&config.study, &config.preset),
             title: config.title.clone(),
             question: config.question.clone(),
             swept: resolved.swept.clone(),

@@ -73,7 +73,7 @@ pub fn shown(table: &Table, path: &str) -> Option<(&'static str, String)> {
     Some((kind, value.to_string()))
 }
 
-/// Leaves of `table` that none of `lists` explains or that several do, and whether an entry explains any.
+/// Leaves of `table` that no entry of `lists` explains, or that several do.
 pub fn unexplained(table: &Table, lists: &[&[Leaf]]) -> Vec<String> {
     let entries = || lists.iter().flat_map(|list| list.iter());
     let mut found = paths(table);

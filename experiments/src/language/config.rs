@@ -31,13 +31,8 @@ const MOST_NUMBERS: f64 = 4294967296.0;
 /// Longest sequence; models of this kind take 512.
 const LONGEST: usize = 1 << 16;
 
-/// What the leaves mean, beside those of every suite.
+/// What the leaves mean, beside those of every suite and of suites of networks.
 pub const LEAVES: &[Leaf] = &[
-    Leaf::new(
-        "cells",
-        "pairs of names: a retraining method, and the fine-tuning method that follows it",
-    ),
-    Leaf::new("baseline", "the retraining method that the others are compared with"),
     Leaf::new(
         "data.source.name",
         "`\"convai2\"`: the real files; `\"synthetic\"`: personas with favourite words, drawn here",
@@ -84,47 +79,13 @@ pub const LEAVES: &[Leaf] = &[
     Leaf::new("retraining.epochs", "passes over the turns of all tasks"),
     Leaf::new("retraining.batch", "turns that a step sees, each with its candidates"),
     Leaf::new("retraining.validate", "after every `\"epoch\"`, at the `\"end\"` or `\"never\"`"),
-    Leaf::new("retraining.step_factor", "multiplies every method's step size"),
-    Leaf::new("retraining.keep", "the base of the `\"best\"` validation or of the `\"last\"` step"),
-    Leaf::new(
-        "retraining.optimiser.*",
-        "`name` (`adam` with decay in the gradient, `adamw` with it decoupled, `sgd`), `step_size` of methods that name none, `weight_decay`, ..",
-    ),
-    Leaf::new(
-        "retraining.schedule.*",
-        "`name`: `constant`, `cosine` or `linear` (up over the share `warmup` of the steps, 0 at `end` times all steps)",
-    ),
     Leaf::new(
         "retraining.methods.*.algorithm.name",
         "`\"standard\"`, `\"peft-ml\"`, `\"reptile\"` or `\"fomaml\"`; without an algorithm the base stays as it is",
     ),
     Leaf::new(
-        "retraining.methods.*.algorithm.adapter.*",
-        "`peft-ml`: `method` (`peftml methods` lists them) and its own leaves",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.rounds.*",
-        "`peft-ml`: `name` is `joint` (base and all adapters in every step), `alternating` (`inner` steps of the adapters, then `outer` of the base) or `cycle` (the tasks in turn)",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.outer_step_size",
-        "`reptile`: part of the way to the inner steps' end, falling linearly to 0",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.inner_state",
-        "`reptile`: whether the inner optimiser begins every round `\"fresh\"` or its memory is `\"kept\"`",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.inner_steps",
-        "`reptile`, `fomaml`: steps on a task before the outer one",
-    ),
-    Leaf::new(
         "retraining.methods.*.algorithm.own.*",
         "`reptile`: what every task keeps of its own, as an adapter: a head, say",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.reversed",
-        "`reptile`: the outer step with its sign turned, as in the reference code",
     ),
     Leaf::new("fine_tuning.epochs", "passes over a fold's training turns"),
     Leaf::new("fine_tuning.batch", "turns that a step sees, each with its candidates"),
@@ -132,16 +93,9 @@ pub const LEAVES: &[Leaf] = &[
         "fine_tuning.validation_dialogues",
         "of a fold's training dialogues, held out to choose the step of `best_accuracy` by",
     ),
-    Leaf::new("fine_tuning.step_factor", "multiplies every method's step size"),
-    Leaf::new("fine_tuning.optimiser.*", "as in the first stage"),
-    Leaf::new("fine_tuning.schedule.*", "as in the first stage"),
-    Leaf::new(
-        "fine_tuning.methods.*.adapter.*",
-        "`method` (`peftml methods` lists them) and its own leaves",
-    ),
 ];
 
-/// One language study; see the module's header.
+/// One language study; [`LEAVES`] says what its leaves mean.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageConfig {

@@ -3,7 +3,7 @@
 use super::answer::Cell;
 use super::stages::Stages;
 use crate::config::resolved::PointConfig;
-use crate::config::{ConfigError, Seeds};
+use crate::config::{ConfigError, Leaf, Seeds};
 use crate::runs::{Site, Summary};
 use peftml_peft::optimiser::{AdamConfig, OptimiserConfig};
 use peftml_peft::train::Algorithm;
@@ -16,6 +16,56 @@ const MOST_FACTOR: f64 = 1e6;
 pub const MOST_STEPS: u64 = 1_000_000_000;
 /// More examples of a task than this are a slip of the finger.
 pub const MOST_EXAMPLES: usize = 1_000_000;
+
+/// What leaves mean that the suites of networks have in common.
+pub const LEAVES: &[Leaf] = &[
+    Leaf::new(
+        "cells",
+        "pairs of names: a retraining method, and the fine-tuning method that follows it",
+    ),
+    Leaf::new("baseline", "the retraining method that the others are compared with"),
+    Leaf::new("retraining.step_factor", "multiplies every method's step size"),
+    Leaf::new("retraining.keep", "the base of the `\"best\"` validation or of the `\"last\"` step"),
+    Leaf::new(
+        "retraining.optimiser.*",
+        "`name` (`adam` with decay in the gradient, `adamw` with it decoupled, `sgd`), `step_size` of methods that name none, `weight_decay`, ..",
+    ),
+    Leaf::new(
+        "retraining.schedule.*",
+        "`name`: `constant`, `cosine` or `linear` (up over the share `warmup` of the steps, 0 at `end` times all steps)",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.adapter.*",
+        "`peft-ml`: `method` (`peftml methods` lists them) and its own leaves",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.rounds.*",
+        "`peft-ml`: `name` is `joint` (base and all adapters in every step), `alternating` (`inner` steps of the adapters, then `outer` of the base) or `cycle` (the tasks in turn)",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.outer_step_size",
+        "`reptile`: part of the way to the inner steps' end, falling linearly to 0",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.inner_state",
+        "`reptile`: whether the inner optimiser begins every round `\"fresh\"` or its memory is `\"kept\"`",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.inner_steps",
+        "`reptile`, `fomaml`: steps on a task before the outer one",
+    ),
+    Leaf::new(
+        "retraining.methods.*.algorithm.reversed",
+        "`reptile`: the outer step with its sign turned, as in the reference code",
+    ),
+    Leaf::new("fine_tuning.step_factor", "multiplies every method's step size"),
+    Leaf::new("fine_tuning.optimiser.*", "as in the first stage"),
+    Leaf::new("fine_tuning.schedule.*", "as in the first stage"),
+    Leaf::new(
+        "fine_tuning.methods.*.adapter.*",
+        "`method` (`peftml methods` lists them) and its own leaves",
+    ),
+];
 
 /// The leaves that these configurations have in common.
 pub struct Leaves<'c> {

@@ -51,10 +51,7 @@ impl<C: Staged> NetworkStudy<C> {
         let swept = resolved.swept.clone();
         let about = About {
             suite: leaves.suite.to_owned(),
-            name: match leaves.preset {
-                "paper" => leaves.study.to_owned(),
-                preset => format!("{}.{preset}", leaves.study),
-            },
+            name: About::full_name(leaves.study, leaves.preset),
             title: leaves.title.to_owned(),
             question: leaves.question.to_owned(),
             keys: [swept.clone(), text(&["seed", "fine_tuning", "retraining"])].concat(),

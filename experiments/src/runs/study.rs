@@ -24,6 +24,16 @@ pub struct About {
     pub measures: Vec<String>,
 }
 
+impl About {
+    /// The name of a study with its preset: that of the preset `paper` is the study's own.
+    pub fn full_name(study: &str, preset: &str) -> String {
+        match preset {
+            "paper" => study.to_owned(),
+            preset => format!("{study}.{preset}"),
+        }
+    }
+}
+
 /// Header lines of the merged files, without line ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Headers {

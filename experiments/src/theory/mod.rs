@@ -250,10 +250,7 @@ impl TheoryStudy {
         keys.extend(["seed".to_owned(), "method".to_owned()]);
         let about = About {
             suite: config.suite.clone(),
-            name: match config.preset.as_str() {
-                "paper" => config.study.clone(),
-                preset => format!("{}.{preset}", config.study),
-            },
+            name: About::full_name(&config.study, &config.preset),
             title: config.title.clone(),
             question: config.question.clone(),
             swept,

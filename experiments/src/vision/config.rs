@@ -19,13 +19,9 @@ use toml::Table;
 
 /// Images of CIFAR-10: height and width, and of each class in training and in test.
 const CIFAR10: (usize, usize, usize) = (peftml_data::cifar::SIDE, 5000, 1000);
-/// What the leaves mean, beside those of every suite.
+
+/// What the leaves mean, beside those of every suite and of suites of networks.
 pub const LEAVES: &[Leaf] = &[
-    Leaf::new(
-        "cells",
-        "pairs of names: a retraining method, and the fine-tuning method that follows it",
-    ),
-    Leaf::new("baseline", "the retraining method that the others are compared with"),
     Leaf::new(
         "data.source.name",
         "`\"cifar10\"`: the real images; `\"synthetic\"`: gratings drawn here",
@@ -76,48 +72,14 @@ pub const LEAVES: &[Leaf] = &[
         "steps between validations, at which a run can be resumed too",
     ),
     Leaf::new(
-        "retraining.step_factor",
-        "multiplies every method's step size: what a choice of rates sweeps",
-    ),
-    Leaf::new("retraining.keep", "the base of the `\"best\"` validation or of the `\"last\"` step"),
-    Leaf::new(
-        "retraining.optimiser.*",
-        "`name` (`adam` with decay in the gradient, `adamw` with it decoupled, `sgd`), `step_size` of methods that name none, `weight_decay`, ..",
-    ),
-    Leaf::new("retraining.schedule.*", "`name`: `constant`, `cosine` or `linear` (with `warm_up`)"),
-    Leaf::new(
         "retraining.methods.*.algorithm.name",
         "`\"standard\"`, `\"peft-ml\"`, `\"reptile\"` or `\"fomaml\"`",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.adapter.*",
-        "`peft-ml`: `method` (`peftml methods` lists them) and its own leaves",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.rounds.*",
-        "`peft-ml`: `name` is `joint` (base and all adapters in every step), `alternating` (`inner` steps of the adapters, then `outer` of the base) or `cycle` (the tasks in turn)",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.outer_step_size",
-        "`reptile`: part of the way to the inner steps' end, falling linearly to 0",
     ),
     Leaf::new(
         "retraining.methods.*.algorithm.outer.*",
         "`reptile`: an optimiser that takes the way to the inner steps' end for a gradient",
     ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.inner_state",
-        "`reptile`: whether the inner optimiser begins every round `\"fresh\"` or its memory is `\"kept\"`",
-    ),
-    Leaf::new(
-        "retraining.methods.*.algorithm.inner_steps",
-        "`reptile`, `fomaml`: steps on a task before the outer one",
-    ),
     Leaf::new("retraining.methods.*.algorithm.inner.*", "their optimiser"),
-    Leaf::new(
-        "retraining.methods.*.algorithm.reversed",
-        "`reptile`: the outer step with its sign turned, as in the reference code",
-    ),
     Leaf::new(
         "retraining.methods.*.optimiser.*",
         "a method's own optimiser, in the place of the stage's",
@@ -127,13 +89,6 @@ pub const LEAVES: &[Leaf] = &[
     Leaf::new("fine_tuning.steps", "optimiser steps of the second stage"),
     Leaf::new("fine_tuning.batch", "images that a step sees"),
     Leaf::new("fine_tuning.validate_every", "steps between validations"),
-    Leaf::new("fine_tuning.step_factor", "multiplies every method's step size"),
-    Leaf::new("fine_tuning.optimiser.*", "as in the first stage"),
-    Leaf::new("fine_tuning.schedule.*", "as in the first stage"),
-    Leaf::new(
-        "fine_tuning.methods.*.adapter.*",
-        "`method` (`peftml methods` lists them) and its own leaves",
-    ),
     Leaf::new("fine_tuning.methods.*.step_size", "a method's own step size"),
     Leaf::new(
         "flaws.drop_biases",
